@@ -1,0 +1,69 @@
+"""
+Celery Platform: a thin, opinionated layer over Celery.
+
+Everything promised stands here; names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from celery_platform.backoff import Backoff
+    from celery_platform.celery_app import Platform
+    from celery_platform.celery_app import PlatformCelery as _PlatformCelery
+    from celery_platform.current import current_call
+    from celery_platform.decorator import platform_task
+    from celery_platform.outcomes import Dead, Discard, RetryAfter, Snooze
+    from celery_platform.payload import PII, Secret
+
+    app: _PlatformCelery
+
+__all__ = [
+    "PII",
+    "Backoff",
+    "Dead",
+    "Discard",
+    "Platform",
+    "RetryAfter",
+    "Secret",
+    "Snooze",
+    "app",
+    "current_call",
+    "platform_task",
+]
+
+_HOMES = {
+    "PII": "payload",
+    "Backoff": "backoff",
+    "Dead": "outcomes",
+    "Discard": "outcomes",
+    "Platform": "celery_app",
+    "RetryAfter": "outcomes",
+    "Secret": "payload",
+    "Snooze": "outcomes",
+    "current_call": "current",
+    "platform_task": "decorator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from celery_platform.celery_app import current_app
+
+        return current_app()
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("celery-platform")
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f"celery_platform.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,103 @@
+"""
+Say what went wrong, where, and how to mend it.
+
+The tree::
+
+    PlatformError
+    ├── ConfigurationError          settings, routes or start-up checks contradict each other
+    │   ├── PolicyError             a task was decorated with words that cannot work
+    │   ├── UnknownQueue            a queue nobody declared
+    │   └── UnsafeBroker            the broker would lose work as it is configured
+    ├── PayloadError                the caller's arguments break the task's contract
+    │   ├── PayloadInvalid          wrong count or type, or not serialisable
+    │   └── PayloadTooLarge         more bytes than `PLATFORM_MAX_PAYLOAD_BYTES`
+    ├── PublishError                the broker did not take the call; nothing was enqueued
+    ├── StoreError                  the state store could not be reached
+    └── EmbeddedServerError         no embedded Redis could be started
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "ConfigurationError",
+    "EmbeddedServerError",
+    "PayloadError",
+    "PayloadInvalid",
+    "PayloadTooLarge",
+    "PlatformError",
+    "PolicyError",
+    "PublishError",
+    "StoreError",
+    "UnknownQueue",
+    "UnsafeBroker",
+    "did_you_mean",
+]
+
+
+class PlatformError(Exception):
+    """Root of every error the platform raises on purpose."""
+
+
+class ConfigurationError(PlatformError):
+    """Settings, routes or start-up checks contradict each other."""
+
+
+class PolicyError(ConfigurationError):
+    """A task was decorated with words that cannot work."""
+
+
+class UnknownQueue(ConfigurationError):  # noqa: N818 - the field's word
+    """A queue was named that nobody declared."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known = sorted(known)
+        super().__init__(
+            f"{name!r} is not a queue of this platform ({', '.join(self.known)}).{did_you_mean(name, self.known)} "
+            "Declare it in PLATFORM_QUEUES, or name one of these."
+        )
+
+    def __reduce__(self) -> tuple[type[UnknownQueue], tuple[str, list[str]]]:
+        return type(self), (self.name, self.known)
+
+
+class UnsafeBroker(ConfigurationError):  # noqa: N818
+    """The broker would lose work as it is configured."""
+
+
+class PayloadError(PlatformError):
+    """The caller's arguments break the task's contract; nothing was published."""
+
+
+class PayloadInvalid(PayloadError, TypeError):  # noqa: N818
+    """Arguments of the wrong count or type, or not serialisable."""
+
+
+class PayloadTooLarge(PayloadError, ValueError):  # noqa: N818
+    """The call holds more bytes than the platform carries."""
+
+
+class PublishError(PlatformError):
+    """The broker did not take the call in time; it was not enqueued as far as is known."""
+
+
+class StoreError(PlatformError):
+    """The state store could not be reached."""
+
+
+class EmbeddedServerError(PlatformError):
+    """No embedded Redis could be started in this folder."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """
+    Return `` Did you mean 'x'?`` for the closest known word, or an empty string.
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
