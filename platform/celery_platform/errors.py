@@ -76,11 +76,45 @@ class PayloadError(PlatformError):
 
 
 class PayloadInvalid(PayloadError, TypeError):  # noqa: N818
-    """Arguments of the wrong count or type, or not serialisable."""
+    """
+    Arguments of the wrong count or type, or not serialisable; or a result that breaks the return annotation.
+
+    *problems* are sentences that name parameters and types and never show a value; *when* is ``enqueued``, ``run`` or
+    ``returned``. The arguments alone rebuild it, so it crosses processes and JSON result backends as itself.
+    """
+
+    def __init__(self, task: str, problems: Iterable[str] = (), when: str = "enqueued", remedy: str = "") -> None:
+        self.task = task
+        self.problems = tuple(problems)
+        self.when = when
+        self.remedy = remedy
+        super().__init__(task, self.problems, when, remedy)
+
+    def __str__(self) -> str:
+        if not self.problems:
+            return self.task
+        where = {"enqueued": "when enqueued", "run": "when run", "returned": "in what it returned"}.get(
+            self.when, self.when
+        )
+        return f"{self.task}, {where}: {'; '.join(self.problems)}. {self.remedy}".rstrip()
 
 
 class PayloadTooLarge(PayloadError, ValueError):  # noqa: N818
-    """The call holds more bytes than the platform carries."""
+    """The call of *task* holds *size* bytes, more than the *limit* that the platform carries."""
+
+    def __init__(self, task: str, size: int = 0, limit: int = 0) -> None:
+        self.task = task
+        self.size = size
+        self.limit = limit
+        super().__init__(task, size, limit)
+
+    def __str__(self) -> str:
+        if not self.size:
+            return self.task
+        return (
+            f"{self.task}: the call is {self.size} bytes, above the limit of {self.limit}. Store the data elsewhere "
+            "and pass a reference to it, or raise PLATFORM_MAX_PAYLOAD_BYTES."
+        )
 
 
 class PublishError(PlatformError):
