@@ -44,7 +44,9 @@ class Call:
     One requested run of a task.
 
     *failures* counts attempts that raised, *deferrals* waits that were no failure, *deliveries* how often the
-    broker handed the message out. *enqueued_at* and *deadline* are Unix times in seconds.
+    broker handed the message out. *enqueued_at*, *first_failed_at* and *deadline* are Unix times in
+    seconds, *previous_delay* the seconds of the last retry wait, *scheduled_for* the nominal time (ISO 8601) of a
+    scheduled run.
     """
 
     id: str
@@ -58,6 +60,7 @@ class Call:
     enqueued_at: float | None = None
     deadline: float | None = None
     scheduled_for: str | None = None
+    first_failed_at: float | None = None
     previous_delay: float | None = None
 
     @property

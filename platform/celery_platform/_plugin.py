@@ -1,0 +1,70 @@
+"""
+Give Celery's command line our commands, and let `celery -A platform` find our app.
+
+Celery imports this module for every `celery` command, `celery --help` included, and hides a plug-in that fails to
+import: so only click and the standard library stand at the top, and everything else is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import platform as standard_platform
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from celery_platform.celery_app import PlatformCelery
+
+__all__ = ["LazyCommand", "dead", "embedded", "route", "settings"]
+
+# SIGTERM means: finish what runs within the soft shutdown's time, give the rest back. billiard reads this when it is
+# first imported, and its children then ignore a SIGTERM that is sent to the whole process group.
+os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+
+
+def _answer(name: str) -> PlatformCelery:
+    if name != "app":
+        raise AttributeError(f"module 'platform' has no attribute {name!r}")
+    try:
+        from celery_platform.celery_app import current_app
+
+        return current_app()
+    except AttributeError as error:
+        # Celery takes an AttributeError for "this module has no app" and hides the true cause.
+        raise RuntimeError(f"the platform's app could not be built: {error}") from error
+
+
+# `platform` is the standard library's module; this adds one lazy name to it, in the `celery` process only.
+standard_platform.__dict__.setdefault("__getattr__", _answer)
+
+
+class LazyCommand(click.Command):
+    """A command whose code is imported when it is run, or when its own help is asked for."""
+
+    def __init__(self, name: str, home: str, short_help: str) -> None:
+        super().__init__(name, short_help=short_help, add_help_option=False)
+        self.home = home
+        self.context_settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+        self.params = [click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)]
+        self.callback = None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """
+        Hand all words over to the real command.
+        """
+        module, _, attribute = self.home.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        with command.make_context(self.name, list(ctx.params["words"]), parent=ctx.parent) as real:
+            return command.invoke(real)
+
+
+def _command(name: str, short_help: str) -> LazyCommand:
+    return LazyCommand(name, f"celery_platform.cli.{name}:{name}", short_help)
+
+
+settings = _command("settings", "List every setting of the platform with its source.")
+route = _command("route", "Explain where a call would go.")
+dead = _command("dead", "List and show dead letters.")
+embedded = _command("embedded", "Start, stop or show the embedded Redis of this folder.")

@@ -1,0 +1,106 @@
+"""
+Turn a function into a task of the platform.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+
+from kombu.utils.json import dumps
+
+from celery_platform.errors import PolicyError
+from celery_platform.payload import Contract
+from celery_platform.policy import HARD_LIMIT_GRACE, TaskPolicy, check_options
+from celery_platform.task import PlatformTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+    from typing import Literal
+
+    from celery_platform.backoff import Backoff
+    from celery_platform.routing import PriorityClass
+
+__all__ = ["platform_task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_WORDS = frozenset({"bind", "deadline", "name", "priority", "queue", "retry", "timeout"})
+
+
+@overload
+def platform_task(function: Callable[P, R], /) -> PlatformTask[P, R]: ...
+@overload
+def platform_task(
+    *,
+    bind: Literal[True],
+    name: str | None = ...,
+    queue: str | None = ...,
+    priority: PriorityClass | None = ...,
+    retry: Backoff | None = ...,
+    timeout: float | timedelta | None = ...,
+    deadline: float | timedelta | None = ...,
+    **celery_options: Any,
+) -> Callable[[Callable[Concatenate[Any, P], R]], PlatformTask[P, R]]: ...
+@overload
+def platform_task(
+    *,
+    bind: Literal[False] = ...,
+    name: str | None = ...,
+    queue: str | None = ...,
+    priority: PriorityClass | None = ...,
+    retry: Backoff | None = ...,
+    timeout: float | timedelta | None = ...,
+    deadline: float | timedelta | None = ...,
+    **celery_options: Any,
+) -> Callable[[Callable[P, R]], PlatformTask[P, R]]: ...
+def platform_task(function: Any = None, /, *, bind: bool = False, name: str | None = None, **words: Any) -> Any:
+    """
+    Make a function a task with policies; works bare, and with keywords.
+
+    *queue* and *priority* (`critical`, `high`, `normal`, `low`, `bulk`) route it; *retry* is a `Backoff`; *timeout*
+    bounds one attempt and *deadline* the whole call, in seconds or as `timedelta`. *bind* hands the task itself over
+    as first argument. Celery's own task options pass through.
+
+    Raises `PolicyError` or `UnknownQueue` at import, for unknown words and for combinations that cannot work.
+    """
+    if function is not None and not callable(function):
+        raise PolicyError(f"@platform_task expected a function, got {function!r}. Name policies: queue=…, retry=….")
+
+    def decorate(body: Callable[..., Any]) -> PlatformTask[Any, Any]:
+        return _task_of(body, bind=bind, name=name, words=words)
+
+    return decorate if function is None else decorate(function)
+
+
+def _task_of(
+    body: Callable[..., Any], *, bind: bool, name: str | None, words: dict[str, Any]
+) -> PlatformTask[Any, Any]:
+    from celery_platform.celery_app import current_platform
+
+    platform = current_platform()
+    app = platform.app
+    task = name or app.gen_task_name(body.__name__, body.__module__)
+    named = {word: words[word] for word in words if word in _WORDS}
+    options = {word: words[word] for word in words if word not in _WORDS}
+    policy = TaskPolicy.of(task, router=platform.router, **named)
+    check_options(task, options, policy, _WORDS)
+    contract = Contract.of(body, bind, task=task, encode=dumps)
+    if policy.timeout is not None:
+        options |= {"soft_time_limit": policy.timeout, "time_limit": policy.timeout + HARD_LIMIT_GRACE}
+    if contract.private_result:
+        options["resultrepr_maxsize"] = 0
+    made: PlatformTask[Any, Any] = app.task(
+        body,
+        base=PlatformTask,
+        bind=bind,
+        name=task,
+        lazy=False,
+        typing=False,
+        contract=contract,
+        policy=policy,
+        platform=platform,
+        **options,
+    )
+    return made

@@ -1,0 +1,134 @@
+"""
+State facts about calls, one frozen value each, for whoever listens.
+
+Hooks get every event after it happened and cannot change it. A hook that raises is logged and never ends a call.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from celery_platform.clock import SYSTEM
+
+__all__ = [
+    "CallBuried",
+    "CallDeferred",
+    "CallDiscarded",
+    "CallEnqueued",
+    "CallEvent",
+    "CallRetrying",
+    "CallSucceeded",
+    "Hook",
+    "emit",
+    "listening",
+    "subscribe",
+    "unsubscribe",
+]
+
+logger = logging.getLogger("celery_platform.events")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEvent:
+    """Something happened to the call *call_id* of *task*; *at* is a Unix time in seconds."""
+
+    call_id: str
+    task: str
+    queue: str | None = None
+    at: float = field(default_factory=SYSTEM.now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnqueued(CallEvent):
+    """The broker has taken the call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSucceeded(CallEvent):
+    """The body returned; *runtime* is in seconds."""
+
+    attempt: int
+    runtime: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDeferred(CallEvent):
+    """The call waits *delay* seconds for *reason*; no attempt was spent."""
+
+    deferrals: int
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRetrying(CallEvent):
+    """Attempt number *attempt* failed with *error* (class and scrubbed message); the next follows in *delay* s."""
+
+    attempt: int
+    delay: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDiscarded(CallEvent):
+    """The call ended because its work was no longer wanted."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallBuried(CallEvent):
+    """The call became a dead letter; *reason* is its code, *error* the scrubbed message."""
+
+    reason: str
+    attempts: int
+    error: str
+
+
+class Hook(Protocol):
+    """What is called with every event."""
+
+    def __call__(self, event: CallEvent, /) -> None:
+        """
+        Take note of *event*; an exception is logged and swallowed.
+        """
+
+
+_hooks: tuple[Hook, ...] = ()
+
+
+def subscribe(hook: Hook) -> None:
+    """
+    Give every later event of this process to *hook*; a second subscription of the same hook changes nothing.
+    """
+    global _hooks  # noqa: PLW0603 - one registry a process
+    if hook not in _hooks:
+        _hooks = (*_hooks, hook)
+
+
+def unsubscribe(hook: Hook) -> None:
+    """
+    Stop giving events to *hook*; an unknown hook is ignored.
+    """
+    global _hooks  # noqa: PLW0603
+    _hooks = tuple(known for known in _hooks if known is not hook)
+
+
+def listening() -> bool:
+    """
+    Tell whether anybody listens, so that nobody builds events for an empty room.
+    """
+    return bool(_hooks)
+
+
+def emit(event: CallEvent) -> None:
+    """
+    Give *event* to every hook in order of subscription.
+    """
+    for hook in _hooks:
+        try:
+            hook(event)
+        except Exception:
+            logger.exception("The event hook %r failed on %s; the call goes on.", hook, type(event).__name__)

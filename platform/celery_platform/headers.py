@@ -1,0 +1,79 @@
+"""
+Name the message headers of ours, and read a call out of a message. All are optional on the wire.
+
+==========================  =========================================================================
+header                      value
+==========================  =========================================================================
+``platform_enqueued_at``    Unix time (s) of the first publish
+``platform_deadline``       Unix time (s) after which the call is a dead letter
+``platform_failures``       attempts that failed so far
+``platform_deferrals``      waits that were no failure so far
+``platform_first_failed_at``  Unix time (s) of the first failure
+``platform_delay``          the last retry wait (s)
+``platform_scheduled_for``  nominal time (ISO 8601) of a scheduled run
+==========================  =========================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery_platform.clock import SYSTEM
+from celery_platform.outcomes import Call, Retrying
+
+if TYPE_CHECKING:
+    from celery_platform.outcomes import Deferred
+
+__all__ = ["DEADLINE", "ENQUEUED_AT", "SCHEDULED_FOR", "call_from", "counters_after"]
+
+ENQUEUED_AT = "platform_enqueued_at"
+DEADLINE = "platform_deadline"
+FAILURES = "platform_failures"
+DEFERRALS = "platform_deferrals"
+FIRST_FAILED_AT = "platform_first_failed_at"
+DELAY = "platform_delay"
+SCHEDULED_FOR = "platform_scheduled_for"
+
+
+def call_from(task: str, request: Any) -> Call:
+    """
+    Return the call that Celery's *request* describes; headers that are missing or odd count as absent.
+    """
+    headers = request.headers or {}
+    delivery = request.delivery_info or {}
+    return Call(
+        id=request.id,
+        task=task,
+        args=tuple(request.args or ()),
+        kwargs=request.kwargs or {},
+        queue=delivery.get("routing_key"),
+        failures=_whole(headers.get(FAILURES)),
+        deferrals=_whole(headers.get(DEFERRALS)),
+        deliveries=1 + _whole(delivery.get("deliveries", int(bool(delivery.get("redelivered"))))),
+        enqueued_at=_number(headers.get(ENQUEUED_AT)),
+        deadline=_number(headers.get(DEADLINE)),
+        scheduled_for=headers.get(SCHEDULED_FOR),
+        first_failed_at=_number(headers.get(FIRST_FAILED_AT)),
+        previous_delay=_number(headers.get(DELAY)),
+    )
+
+
+def counters_after(call: Call, outcome: Deferred | Retrying) -> dict[str, Any]:
+    """
+    Return the headers that count *outcome*: a retry is a failure more, a deferral is not.
+    """
+    if not isinstance(outcome, Retrying):
+        return {DEFERRALS: call.deferrals + 1}
+    return {
+        FAILURES: call.failures + 1,
+        FIRST_FAILED_AT: call.first_failed_at if call.first_failed_at is not None else SYSTEM.now(),
+        DELAY: outcome.delay,
+    }
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,133 @@
+"""
+The state store on Redis: the only module outside the transport that knows redis-py.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from celery_platform.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from redis import Redis
+
+    from celery_platform.stores.keys import Keys
+
+__all__ = ["RedisStore", "connect"]
+
+_TIMEOUT = 5.0
+
+
+def connect(url: str) -> Redis:
+    """
+    Return a client for *url* (`redis://`, `rediss://`, `unix://`, `redis+socket://`, `sentinel://…/master`).
+
+    Nothing is sent yet. Every command is bounded by five seconds.
+    """
+    from urllib.parse import parse_qs, urlsplit
+
+    import redis
+
+    options: dict[str, Any] = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
+    parts = urlsplit(url)
+    if parts.scheme in {"redis+socket", "socket", "unix"}:
+        query = parse_qs(parts.query)
+        db = (query.get("virtual_host") or query.get("db") or ["0"])[0]
+        return redis.Redis(unix_socket_path=parts.path, db=int(db), **options)
+    if parts.scheme == "sentinel":
+        return _through_sentinel(url, options)
+    return redis.Redis.from_url(url, **options)
+
+
+def _through_sentinel(url: str, options: dict[str, Any]) -> Redis:
+    from urllib.parse import urlsplit
+
+    from redis.sentinel import Sentinel
+
+    nodes = [urlsplit(part) for part in url.split(";") if part]
+    hosts = [(node.hostname or "localhost", node.port or 26379) for node in nodes]
+    master, _, db = nodes[0].path.strip("/").partition("/")
+    sentinel = Sentinel(hosts, password=nodes[0].password, **options)
+    client: Redis = sentinel.master_for(master or "mymaster", password=nodes[0].password, db=int(db or 0), **options)
+    return client
+
+
+class RedisStore:
+    """
+    Shared state of a fleet.
+
+    *url* names the server, *keys* the namespace; *prepare* is called once before the first connection (it starts the
+    embedded server where there is one).
+    """
+
+    def __init__(self, url: str, keys: Keys, prepare: Callable[[], None] = lambda: None) -> None:
+        self.url = url
+        self.keys = keys
+        self._prepare = prepare
+
+    @cached_property
+    def client(self) -> Redis:
+        """
+        The redis-py client; connections are made when commands are sent.
+        """
+        self._prepare()
+        return connect(self.url)
+
+    def bury(self, letter_id: str, record: bytes, *, at: float, ttl: float) -> bool:
+        """
+        Keep *record* for *ttl* seconds; answer whether it is new.
+
+        Raises `StoreError` when the store cannot be reached.
+        """
+        with _told():
+            pipe = self.client.pipeline(transaction=True)
+            pipe.set(self.keys.dead_letter(letter_id), record, nx=True, px=int(ttl * 1000))
+            pipe.zadd(self.keys.dead, {letter_id: at}, nx=True)
+            pipe.zremrangebyscore(self.keys.dead, "-inf", at - ttl)
+            return bool(pipe.execute()[0])
+
+    def letters(self, *, limit: int) -> Sequence[bytes]:
+        """
+        Return the newest records, at most *limit*.
+        """
+        with _told():
+            ids = self.client.zrevrange(self.keys.dead, 0, limit - 1)
+            if not ids:
+                return []
+            records = self.client.mget([self.keys.dead_letter(_text(letter_id)) for letter_id in ids])
+            return [record for record in records if record is not None]
+
+    def letter(self, letter_id: str) -> bytes | None:
+        """
+        Return one record, or nothing.
+        """
+        with _told():
+            record: bytes | None = self.client.get(self.keys.dead_letter(letter_id))
+            return record
+
+    def count(self) -> int:
+        """
+        Return how many letters lie here.
+        """
+        with _told():
+            return int(self.client.zcard(self.keys.dead))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    from redis.exceptions import RedisError
+
+    try:
+        yield
+    except RedisError as error:
+        raise StoreError(
+            f"The state store did not answer: {error}. Check PLATFORM_STATE_URL and that the server is up."
+        ) from error
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

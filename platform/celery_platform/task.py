@@ -1,0 +1,283 @@
+"""
+Translate between a call and Celery: publish it checked and routed, run it through `execution`, name its outcome.
+
+This is the one place where outcomes become Celery's states:
+
+=============  ==========================================================================================
+outcome        becomes
+=============  ==========================================================================================
+`Succeeded`    the return value, in its JSON form; state ``SUCCESS``
+`Skipped`      the known value; a `Discard` is state ``REVOKED`` with its reason
+`Deferred`     the same call published again with a countdown, its retries untouched; then ``Ignore``
+`Retrying`     the same call published again with one failure more; state ``RETRY``
+`Buried`       a dead letter, written before the acknowledgement; then the error, state ``FAILURE``
+=============  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+import orjson
+from celery import Task
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery.result import AsyncResult, EagerResult
+from kombu.exceptions import OperationalError
+from kombu.utils.json import dumps as kombu_dumps
+
+from celery_platform import burial, events
+from celery_platform.current import RunningCall, running
+from celery_platform.errors import PayloadInvalid, PublishError
+from celery_platform.execution import AttemptTimedOut, execute
+from celery_platform.headers import DEADLINE, ENQUEUED_AT, call_from, counters_after
+from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped, Succeeded
+from celery_platform.payload import check_size, scrub
+from celery_platform.routing import priority_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from celery.canvas import Signature
+
+    from celery_platform.celery_app import Platform
+    from celery_platform.outcomes import Call, Outcome
+    from celery_platform.payload import Contract
+    from celery_platform.policy import TaskPolicy
+
+__all__ = ["PlatformResult", "PlatformTask", "PublishFailed"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class PublishFailed(PublishError, OperationalError):
+    """The broker did not take the call in time; Celery's own error, with the remedy."""
+
+
+class PlatformResult(AsyncResult, Generic[R]):
+    """The result of a call; `get` returns what the task's return annotation promises."""
+
+    contract: Contract | None = None
+
+    def get(self, *args: Any, **kwargs: Any) -> R:
+        """
+        Wait for the call and return its value; raises what the call raised, as `AsyncResult.get` does.
+        """
+        value = super().get(*args, **kwargs)
+        # A failure that was asked not to propagate arrives as the exception itself.
+        if self.contract is None or isinstance(value, BaseException):
+            return value  # type: ignore[no-any-return]
+        return self.contract.load_result(value)  # type: ignore[no-any-return]
+
+
+class PlatformTask(Task, Generic[P, R]):
+    """A task under `@platform_task`: Celery's own, with the policy and the payload contract of its function."""
+
+    abstract = True
+    contract: Contract
+    policy: TaskPolicy
+    platform: Platform
+
+    # Attempts are counted by the retry policy; Celery's own count stays out of the way.
+    max_retries = None
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> PlatformResult[R]:
+        """
+        Publish a call with these arguments.
+
+        Raises `PayloadInvalid`, `PayloadTooLarge` or `PublishFailed`; nothing was enqueued then.
+        """
+        return self.apply_async(args, kwargs)
+
+    def apply_async(  # type: ignore[override]
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> PlatformResult[R]:
+        """
+        Publish a call; *options* are Celery's. Unknown queues, wrong or oversized arguments are refused here.
+
+        Raises `PayloadInvalid`, `PayloadTooLarge`, `UnknownQueue` or `PublishFailed`; nothing was enqueued then.
+        """
+        wire_args, wire_kwargs = self.contract.dump(args, kwargs)
+        self._check_size(wire_args, wire_kwargs)
+        if options.get("argsrepr") is None and (shown := self.contract.argsrepr(wire_args, wire_kwargs)) is not None:
+            options["argsrepr"], options["kwargsrepr"] = shown
+        self._route(options)
+        headers = self._stamp(options.get("headers"))
+        options["headers"] = headers
+        try:
+            result: PlatformResult[R] = super().apply_async(wire_args, wire_kwargs, **options)
+        except OperationalError as error:
+            raise PublishFailed(
+                f"{self.name} was not enqueued: the broker did not take it within "
+                f"{self.platform.settings.publish_timeout:g} s ({error}). Check PLATFORM_BROKER_URL and that the "
+                "broker is up; the call may be made again."
+            ) from error
+        if events.listening():
+            events.emit(events.CallEnqueued(call_id=result.id, task=self.name, queue=options.get("queue")))
+        return result
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """
+        Return a signature with these arguments; in a chain the result of the step before comes first.
+        """
+        return self.signature(args, kwargs)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """
+        Return an immutable signature with these arguments.
+        """
+        return self.signature(args, kwargs, immutable=True)
+
+    def apply(  # type: ignore[override]
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> EagerResult[R]:
+        """
+        Run a call here and now, through the same checks, and return its finished result.
+        """
+        wire_args, wire_kwargs = self.contract.dump(args, kwargs)
+        result: EagerResult[R] = super().apply(wire_args, wire_kwargs, **options)
+        if result.successful() and not isinstance(result.result, BaseException):
+            result._result = self.contract.load_result(result.result)  # noqa: SLF001 - an eager result is never sent
+        return result
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> PlatformResult[R]:  # noqa: N802 - Celery's name
+        """
+        Return the result of the call *task_id*, which decodes by this task's return annotation.
+        """
+        result: PlatformResult[R] = PlatformResult(
+            task_id, backend=kwargs.pop("backend", self.backend), task_name=self.name, app=self.app, **kwargs
+        )
+        result.contract = self.contract
+        return result
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """
+        Run the body: bare when called as a function, through its guards and policies when a worker runs it.
+        """
+        request = self.request
+        if request.called_directly:
+            return self.run(*args, **kwargs)  # type: ignore[no-any-return]
+        call = call_from(self.name, request)
+        started = time.monotonic()
+        with running(RunningCall(call, self._reporter())):
+            outcome = execute(call, lambda: self._body(args, kwargs), backoff=self.policy.retry)
+        if self.contract.private:
+            outcome = self._scrubbed(outcome, args, kwargs)
+        return self._settled(call, outcome, time.monotonic() - started)
+
+    def _body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        values, named = self.contract.load(args, kwargs)
+        try:
+            value = self.run(*values, **named)
+        except Retry as signal:
+            return Retrying(0.0, signal)
+        except (Ignore, Reject) as signal:
+            return Skipped("signalled to Celery", value=signal)
+        except SoftTimeLimitExceeded as error:
+            raise AttemptTimedOut(self.name, self.policy.timeout) from error
+        return self.contract.dump_result(value)
+
+    def _settled(self, call: Call, outcome: Outcome, runtime: float) -> R:
+        if events.listening():
+            burial.tell(call, outcome, runtime)
+        match outcome:
+            case Succeeded():
+                return outcome.value  # type: ignore[no-any-return]
+            case Deferred():
+                self._publish_again(call, outcome)
+                raise Ignore(outcome.reason)
+            case Retrying():
+                if isinstance(outcome.error, Retry):
+                    raise outcome.error
+                signature = self._publish_again(call, outcome)
+                raise Retry(exc=outcome.error, when=outcome.delay, is_eager=self.request.is_eager, sig=signature)
+            case Skipped():
+                return self._skipped(outcome)
+            case Buried():
+                if not self.request.is_eager:
+                    burial.bury(self, call, outcome)
+                raise outcome.error
+
+    def _skipped(self, outcome: Skipped) -> R:
+        if isinstance(outcome.value, (Ignore, Reject)):
+            raise outcome.value
+        if not outcome.discarded:
+            return outcome.value  # type: ignore[no-any-return]
+        if not self.request.is_eager:
+            self.backend.mark_as_revoked(
+                self.request.id, f"discarded: {outcome.reason}", self.request, store_result=not self.ignore_result
+            )
+            self.send_event("task-revoked", terminated=False, signum=None, expired=False, uuid=self.request.id)
+        raise Ignore(f"discarded: {outcome.reason}")
+
+    def _publish_again(self, call: Call, outcome: Deferred | Retrying) -> Signature[Any]:
+        request = self.request
+        retried = isinstance(outcome, Retrying)
+        signature = self.signature_from_request(
+            request,
+            headers={**(request.headers or {}), **counters_after(call, outcome)},
+            countdown=outcome.delay or None,
+            retries=request.retries + (1 if retried else 0),
+        )
+        if request.is_eager and retried:
+            return signature
+        if request.is_eager:
+            signature.apply(throw=True)
+            return signature
+        try:
+            signature.apply_async()
+        except Exception as error:
+            # The call must not be lost: it goes back to its queue as it came.
+            raise Reject(error, requeue=True) from error
+        return signature
+
+    def _scrubbed(self, outcome: Outcome, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+        if not isinstance(outcome, (Buried, Retrying)) or isinstance(outcome.error, Retry):
+            return outcome
+        error = scrub(outcome.error, self.contract.secrets_in(args, kwargs))
+        if isinstance(outcome, Buried):
+            return Buried(outcome.reason, error)
+        return Retrying(outcome.delay, error)
+
+    def _reporter(self) -> Any:
+        if self.request.is_eager:
+            return None
+        return lambda meta: self.update_state(state="PROGRESS", meta=meta)
+
+    def _check_size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            body: bytes | str = orjson.dumps((args, kwargs), option=orjson.OPT_NON_STR_KEYS)
+        except TypeError:
+            body = self._kombu_text(args, kwargs)
+        check_size(body, self.platform.settings.max_payload_bytes, self.name)
+
+    def _kombu_text(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        try:
+            return kombu_dumps((args, kwargs))
+        except (TypeError, ValueError) as error:
+            raise PayloadInvalid(self.name, [f"the arguments cannot be written as JSON ({error})"]) from error
+
+    def _route(self, options: dict[str, Any]) -> None:
+        if options.get("exchange") is not None or options.get("routing_key") is not None:
+            return
+        given = options.get("queue")
+        route = self.platform.router.route(
+            self.name,
+            call_queue=getattr(given, "name", given),
+            task_queue=self.policy.queue,
+            task_priority=self.policy.priority,
+        )
+        options["queue"] = route.queue
+        asked = options.get("priority")
+        if isinstance(asked, str):
+            options["priority"] = priority_number(asked, broker=self.platform.settings.broker_kind)
+        elif asked is None and route.priority is not None:
+            options["priority"] = priority_number(route.priority, broker=self.platform.settings.broker_kind)
+
+    def _stamp(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        now = time.time()
+        headers = {ENQUEUED_AT: now, **(given or {})}
+        if self.policy.deadline is not None:
+            headers.setdefault(DEADLINE, now + self.policy.deadline)
+        return headers

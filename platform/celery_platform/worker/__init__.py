@@ -1,0 +1,21 @@
+"""
+What the platform adds to Celery's worker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from celery_platform.celery_app import PlatformCelery
+
+__all__ = ["install"]
+
+
+def install(app: PlatformCelery) -> None:
+    """
+    Connect the platform's parts to *app*: start-up checks, and the request class that buries what a child cannot.
+    """
+    from celery_platform.worker import checks
+
+    checks.install(app)
