@@ -2,6 +2,6 @@
 The deployment's own work. What is imported here is what the workers know.
 """
 
-from tasks import backups, email, images, maintenance, reports, webhooks
+from tasks import email, images, maintenance, reports, webhooks
 
-__all__ = ["backups", "email", "images", "maintenance", "reports", "webhooks"]
+__all__ = ["email", "images", "maintenance", "reports", "webhooks"]

@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from celery_platform import Backoff, Dead, Secret, platform_task
+from celery_platform import Dead
 from tasks.atomic import replacing
 
-__all__ = ["Backup", "DumpFailed", "backup_database"]
+__all__ = ["Backup", "DumpFailed", "back_up"]
 
 _POSTGRES = ("postgresql", "postgres")
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -37,32 +37,22 @@ class Backup:
     removed: int
 
 
-@platform_task(
-    priority="low",
-    retry=Backoff(on=(DumpFailed, sqlite3.OperationalError, OSError), attempts=4, first=30, ceiling=900),
-    timeout=timedelta(minutes=50),
-)
-def backup_database(
-    folder: Path, url: Secret[str] | None = None, keep: int = 7, minimum_age: timedelta = timedelta(days=1)
-) -> Backup:
+def back_up(url: str, folder: Path, keep: int, minimum_age: timedelta) -> Backup:
     """
     Write a backup of the database at *url* into *folder*, verify it, and remove those that are too many.
 
-    *url* is ``postgresql://user:password@host/name`` or ``sqlite:////path``; ``TASKS_BACKUP_URL`` without it. The
-    newest *keep* backups of this database stay, and so does every one younger than *minimum_age*: a schedule gone wild
-    must not push out last week. A backup that cannot be read again never takes the place of one that can. The file
-    belongs to the worker's user alone.
+    The newest *keep* backups of this database stay, and so does every one younger than *minimum_age*. Raises `Dead` for
+    what only a person can mend, `DumpFailed`, `sqlite3.OperationalError` or `OSError` for what time may.
     """
-    where = url.reveal() if url is not None else os.environ.get("TASKS_BACKUP_URL", "")
     if keep < 1:
         raise Dead(f"keep expected at least 1, got {keep}.")
-    scheme, name = urlsplit(where).scheme, Path(unquote(urlsplit(where).path)).stem
+    scheme, name = urlsplit(url).scheme, Path(unquote(urlsplit(url).path)).stem
     if scheme not in (*_POSTGRES, "sqlite") or not name:
         raise Dead(f"expected a postgresql:// or sqlite:/// URL with a database, got scheme {scheme!r}.")
     suffix = "sqlite3" if scheme == "sqlite" else "dump"
     target = folder / f"{name}-{datetime.now(UTC).strftime(_STAMP)}.{suffix}"
     with replacing(target) as draft:
-        (_copy_sqlite if scheme == "sqlite" else _dump_postgres)(where, draft)
+        (_copy_sqlite if scheme == "sqlite" else _dump_postgres)(url, draft)
     return Backup(target, target.stat().st_size, _retire(folder, name, suffix, keep, minimum_age))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import mimetypes
 import os
 import re
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime
@@ -63,7 +64,7 @@ def _compose(to: str, subject: str, template: str, context: dict[str, Any]) -> E
         message["Subject"] = subject
         message["Date"] = format_datetime(localtime())
         message["Message-ID"] = f"<{current_call().id}@{_address(sender).domain}>"
-    except (ValueError, IndexError) as bad:
+    except (ValueError, IndexError, MessageError) as bad:
         # The parser's message quotes the address; the reason of a dead letter must not.
         raise Dead(f"an address or the subject is not a header value ({type(bad).__name__}).") from None
     _fill(message, template, context)

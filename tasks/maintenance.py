@@ -1,5 +1,5 @@
 """
-Throw away what nobody needs any more: old logs and temporary files.
+Keep a copy of what is needed, and throw away what is not: backups, old logs, temporary files.
 
 A clean-up stays inside the folder it was given: it works on open folders, not on paths, so that a symbolic link put in
 its way leads nowhere.
@@ -8,6 +8,7 @@ its way leads nowhere.
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import time
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celery_platform import Backoff, Dead, platform_task
+from celery_platform import Backoff, Dead, Secret, platform_task
+from tasks.backups import Backup, DumpFailed, back_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Cleaned", "clean_logs", "clean_temp_files"]
+__all__ = ["Cleaned", "backup_database", "clean_logs", "clean_temp_files"]
 
 _RETRY = Backoff(on=OSError, attempts=3, first=30, ceiling=300)
 
@@ -34,6 +36,27 @@ class Cleaned:
     size: int
     failed: int
     dry_run: bool
+
+
+@platform_task(
+    priority="low",
+    retry=Backoff(on=(DumpFailed, sqlite3.OperationalError, OSError), attempts=4, first=30, ceiling=900),
+    timeout=timedelta(minutes=50),
+)
+def backup_database(
+    folder: Path, url: Secret[str] | None = None, keep: int = 7, minimum_age: timedelta = timedelta(days=1)
+) -> Backup:
+    """
+    Write a backup of the database at *url* into *folder*, verify it, and remove those that are too many.
+
+    *url* is ``postgresql://user:password@host/name`` or ``sqlite:////path``; ``TASKS_BACKUP_URL`` without it. The
+    newest *keep* backups of this database stay, and so does every one younger than *minimum_age*: a schedule gone wild
+    must not push out last week. A backup that cannot be read again never takes the place of one that can. The file
+    belongs to the worker's user alone.
+    """
+    return back_up(
+        url.reveal() if url is not None else os.environ.get("TASKS_BACKUP_URL", ""), folder, keep, minimum_age
+    )
 
 
 @platform_task(priority="bulk", retry=_RETRY, timeout=600)

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from celery_platform import Dead, Secret
-from tasks.backups import DumpFailed, backup_database
+from tasks.backups import DumpFailed
+from tasks.maintenance import backup_database
 from tests.servers import free_port, need, postgres_binary
 
 

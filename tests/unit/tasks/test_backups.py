@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from celery_platform import Dead, Secret
-from tasks.backups import _connection, backup_database
+from tasks.backups import _connection
+from tasks.maintenance import backup_database
 
 
 def _database(path):
