@@ -1,0 +1,41 @@
+# Every target does all of its own set-up; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench docs faults lock clean
+
+PYTHON := .venv/bin/python
+TESTS ?= tests
+ARGS ?=
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+.venv/.ready: pyproject.toml requirements.lock scripts/bootstrap
+	@scripts/bootstrap
+	@touch $@
+
+demo: .venv/.ready ## Run the reference work on an embedded Redis and show what happens (ARGS=--keep keeps it up)
+	@$(PYTHON) -m demo $(ARGS)
+
+test: .venv/.ready ## Install what tests need, then run them all on real servers
+	@scripts/install-test-servers
+	@$(PYTHON) -m pytest $(TESTS) $(ARGS)
+
+lint: .venv/.ready ## Format, lint, types and floors
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: .venv/.ready ## Measure against plain Celery in the same run
+	@scripts/install-test-servers
+	@$(PYTHON) -m benchmarks $(ARGS)
+
+docs: .venv/.ready ## Build the documentation
+	@.venv/bin/zensical build
+
+lock: .venv/.ready ## Resolve the dependencies again
+	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --group dev --group docs --universal \
+		--generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock $(ARGS)
+
+clean: ## Remove everything that was built or installed here
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .celery-platform site dist
