@@ -216,7 +216,7 @@ class Contract:
             elif self.extra_named is None:
                 hint = did_you_mean(str(name), self.named).strip()
                 yield f"has no parameter {name!r} to name{f' ({hint})' if hint else ''}"
-        missing = self.required - filled - kwargs.keys()
+        missing = self.required - filled - (kwargs.keys() & self.named.keys())
         if missing:
             order = [slot.name for slot in chain(self.positional, self.named.values())]
             yield f"missing {', '.join(repr(name) for name in dict.fromkeys(order) if name in missing)}"

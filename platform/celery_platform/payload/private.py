@@ -62,7 +62,8 @@ class Private(Generic[T_co]):
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is frozen; wrap the new value in a new one.")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen; wrap another value in a new one.")
 
     def __reduce__(self) -> tuple[type[Private[T_co]], tuple[T_co]]:
         return type(self), (self._value,)
@@ -78,6 +79,8 @@ class Private(Generic[T_co]):
             return cls(_validated(cls, inner, _unseal(value), validate, info))
 
         def unwrap(value: Any, serialise: core_schema.SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+            if info.mode == "python":
+                return value
             if info.context != WIRE:
                 return MASK
             return _seal(serialise(value.reveal()))
@@ -86,9 +89,7 @@ class Private(Generic[T_co]):
             wrap,
             schema,
             metadata={PRIVATE: True},
-            serialization=core_schema.wrap_serializer_function_ser_schema(
-                unwrap, info_arg=True, schema=schema, when_used="json"
-            ),
+            serialization=core_schema.wrap_serializer_function_ser_schema(unwrap, info_arg=True, schema=schema),
         )
 
 

@@ -167,6 +167,8 @@ class _Scrubber:
         """
         if isinstance(value, str):
             return self.text(value) if self._pattern.search(value) else value
+        if type(value) is bytes:
+            return self.text(value.decode(errors="surrogateescape")).encode(errors="surrogateescape")
         if isinstance(value, BaseException):
             return self.error(value)
         if type(value) in (list, tuple, set, frozenset):
