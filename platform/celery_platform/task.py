@@ -51,11 +51,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class PublishFailed(PublishError, OperationalError):
+class PublishFailed(PublishError, OperationalError):  # noqa: N818 - Celery's family of names
     """The broker did not take the call in time; Celery's own error, with the remedy."""
 
 
-class PlatformResult(AsyncResult, Generic[R]):
+class PlatformResult(AsyncResult[R], Generic[R]):
     """The result of a call; `get` returns what the task's return annotation promises."""
 
     contract: Contract | None = None
@@ -67,11 +67,11 @@ class PlatformResult(AsyncResult, Generic[R]):
         value = super().get(*args, **kwargs)
         # A failure that was asked not to propagate arrives as the exception itself.
         if self.contract is None or isinstance(value, BaseException):
-            return value  # type: ignore[no-any-return]
+            return value
         return self.contract.load_result(value)  # type: ignore[no-any-return]
 
 
-class PlatformTask(Task, Generic[P, R]):
+class PlatformTask(Task[P, R], Generic[P, R]):
     """A task under `@platform_task`: Celery's own, with the policy and the payload contract of its function."""
 
     abstract = True
@@ -106,7 +106,7 @@ class PlatformTask(Task, Generic[P, R]):
         headers = self._stamp(options.get("headers"))
         options["headers"] = headers
         try:
-            result: PlatformResult[R] = super().apply_async(wire_args, wire_kwargs, **options)
+            result = super().apply_async(wire_args, wire_kwargs, **options)
         except OperationalError as error:
             raise PublishFailed(
                 f"{self.name} was not enqueued: the broker did not take it within "
@@ -115,7 +115,7 @@ class PlatformTask(Task, Generic[P, R]):
             ) from error
         if events.listening():
             events.emit(events.CallEnqueued(call_id=result.id, task=self.name, queue=options.get("queue")))
-        return result
+        return result  # type: ignore[return-value] - Celery builds it with our AsyncResult
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
         """
@@ -138,7 +138,7 @@ class PlatformTask(Task, Generic[P, R]):
         wire_args, wire_kwargs = self.contract.dump(args, kwargs)
         result: EagerResult[R] = super().apply(wire_args, wire_kwargs, **options)
         if result.successful() and not isinstance(result.result, BaseException):
-            result._result = self.contract.load_result(result.result)  # noqa: SLF001 - an eager result is never sent
+            vars(result)["_result"] = self.contract.load_result(result.result)
         return result
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> PlatformResult[R]:  # noqa: N802 - Celery's name
@@ -157,7 +157,7 @@ class PlatformTask(Task, Generic[P, R]):
         """
         request = self.request
         if request.called_directly:
-            return self.run(*args, **kwargs)  # type: ignore[no-any-return]
+            return self.run(*args, **kwargs)
         call = call_from(self.name, request)
         started = time.monotonic()
         with running(RunningCall(call, self._reporter())):
@@ -191,7 +191,7 @@ class PlatformTask(Task, Generic[P, R]):
                 if isinstance(outcome.error, Retry):
                     raise outcome.error
                 signature = self._publish_again(call, outcome)
-                raise Retry(exc=outcome.error, when=outcome.delay, is_eager=self.request.is_eager, sig=signature)
+                raise _retry_signal(outcome, signature, is_eager=self.request.is_eager)
             case Skipped():
                 return self._skipped(outcome)
             case Buried():
@@ -206,9 +206,9 @@ class PlatformTask(Task, Generic[P, R]):
             return outcome.value  # type: ignore[no-any-return]
         if not self.request.is_eager:
             self.backend.mark_as_revoked(
-                self.request.id, f"discarded: {outcome.reason}", self.request, store_result=not self.ignore_result
+                str(self.request.id), f"discarded: {outcome.reason}", self.request, store_result=not self.ignore_result
             )
-            self.send_event("task-revoked", terminated=False, signum=None, expired=False, uuid=self.request.id)
+            self.send_event("task-revoked", terminated=False, signum=None, expired=False)
         raise Ignore(f"discarded: {outcome.reason}")
 
     def _publish_again(self, call: Call, outcome: Deferred | Retrying) -> Signature[Any]:
@@ -281,3 +281,8 @@ class PlatformTask(Task, Generic[P, R]):
         if self.policy.deadline is not None:
             headers.setdefault(DEADLINE, now + self.policy.deadline)
         return headers
+
+
+def _retry_signal(outcome: Retrying, signature: Signature[Any], *, is_eager: bool) -> Retry:
+    when: Any = outcome.delay
+    return Retry(exc=outcome.error, when=when, is_eager=is_eager, sig=signature)
