@@ -163,8 +163,8 @@ def retry_after_of(error: BaseException, now: float) -> float | None:
     Return the seconds *error* asks to wait, or nothing.
 
     Reads ``error.retry_after`` (a number, a `timedelta` or header text), then a ``Retry-After`` header of
-    ``error.response`` (RFC 9110, section 10.2.3: seconds or an HTTP date). A date in the past means zero; text that is neither is
-    ignored.
+    ``error.response`` (RFC 9110, section 10.2.3: seconds or an HTTP date). A date in the past means zero; text that
+    is neither is ignored.
     """
     asked = getattr(error, "retry_after", None)
     if asked is None:

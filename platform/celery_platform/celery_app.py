@@ -34,11 +34,11 @@ class PlatformCelery(Celery):
 
     def _connection(self, url: str, **options: Any) -> Any:
         self.platform.prepare()
-        return super()._connection(url, **options)
+        return super()._connection(url, **options)  # type: ignore[misc]  # the stubs leave it out
 
     def _get_backend(self) -> Any:
         self.platform.prepare()
-        return super()._get_backend()
+        return super()._get_backend()  # type: ignore[misc]
 
 
 class Platform:

@@ -91,7 +91,8 @@ def _task_of(
         options |= {"soft_time_limit": policy.timeout, "time_limit": policy.timeout + HARD_LIMIT_GRACE}
     if contract.private_result:
         options["resultrepr_maxsize"] = 0
-    made: PlatformTask[Any, Any] = app.task(
+    make: Any = app.task
+    made: PlatformTask[Any, Any] = make(
         body,
         base=PlatformTask,
         bind=bind,

@@ -38,7 +38,7 @@ class DeadlineExceeded(Exception):  # noqa: N818 - the name users grep for
     """The call was still waiting when its deadline passed."""
 
 
-class AttemptTimedOut(TimeoutError):
+class AttemptTimedOut(TimeoutError):  # noqa: N818 - the name users grep for
     """One attempt ran longer than the task's timeout; a `Backoff(on=TimeoutError)` tries again."""
 
     def __init__(self, task: str, timeout: float | None = None) -> None:
@@ -150,7 +150,7 @@ def _too_late(call: Call, moment: float) -> bool:
     return call.deadline is not None and moment > call.deadline
 
 
-def _buried_by_deadline(call: Call, cause: BaseException | None = None) -> Buried:
+def _buried_by_deadline(call: Call, cause: Exception | None = None) -> Buried:
     error = DeadlineExceeded(
         f"{call.task}[{call.id}] could not end before its deadline"
         f" (attempts {call.failures}, deferrals {call.deferrals})."

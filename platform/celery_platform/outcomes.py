@@ -100,7 +100,7 @@ class Retrying:
     """The attempt failed with *error*; another follows in *delay* seconds."""
 
     delay: float
-    error: BaseException
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Buried:
     """The call is over and unsuccessful; *reason* is the code its dead letter carries."""
 
     reason: str
-    error: BaseException
+    error: Exception
 
 
 Outcome = Succeeded | Skipped | Deferred | Retrying | Buried

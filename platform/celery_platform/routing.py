@@ -68,7 +68,8 @@ class Router:
         for name in self.queues:
             if not _NAME.fullmatch(name):
                 raise ConfigurationError(
-                    f"PLATFORM_QUEUES: {name!r} is not a queue name. Expected letters, digits, '.', '_' or '-', at most 100."
+                    f"PLATFORM_QUEUES: {name!r} is not a queue name. "
+                    "Expected letters, digits, '.', '_' or '-', at most 100."
                 )
         self.routes = tuple((pattern, *self._target(pattern, target)) for pattern, target in routes.items())
 

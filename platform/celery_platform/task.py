@@ -115,7 +115,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             ) from error
         if events.listening():
             events.emit(events.CallEnqueued(call_id=result.id, task=self.name, queue=options.get("queue")))
-        return result  # type: ignore[return-value] - Celery builds it with our AsyncResult
+        return result  # type: ignore[return-value]  # Celery builds it with our AsyncResult
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
         """
@@ -236,6 +236,8 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         if not isinstance(outcome, (Buried, Retrying)) or isinstance(outcome.error, Retry):
             return outcome
         error = scrub(outcome.error, self.contract.secrets_in(args, kwargs))
+        if not isinstance(error, Exception):
+            return outcome
         if isinstance(outcome, Buried):
             return Buried(outcome.reason, error)
         return Retrying(outcome.delay, error)

@@ -27,12 +27,12 @@ class Keys:
     @property
     def dead(self) -> str:
         """
-        The index of dead letters, scored by burial time.
+        Return the index of dead letters, scored by burial time.
         """
         return f"{{{self.namespace}}}:dead"
 
     def dead_letter(self, letter_id: str) -> str:
         """
-        The record of one dead letter.
+        Return the record of one dead letter.
         """
         return f"{{{self.namespace}}}:dead:letter:{letter_id}"

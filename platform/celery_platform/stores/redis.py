@@ -51,7 +51,8 @@ def _through_sentinel(url: str, options: dict[str, Any]) -> Redis:
     nodes = [urlsplit(part) for part in url.split(";") if part]
     hosts = [(node.hostname or "localhost", node.port or 26379) for node in nodes]
     master, _, db = nodes[0].path.strip("/").partition("/")
-    sentinel = Sentinel(hosts, password=nodes[0].password, **options)
+    connected: Any = Sentinel
+    sentinel = connected(hosts, password=nodes[0].password, **options)
     client: Redis = sentinel.master_for(master or "mymaster", password=nodes[0].password, db=int(db or 0), **options)
     return client
 
@@ -95,10 +96,10 @@ class RedisStore:
         Return the newest records, at most *limit*.
         """
         with _told():
-            ids = self.client.zrevrange(self.keys.dead, 0, limit - 1)
+            ids: list[Any] = self.client.zrevrange(self.keys.dead, 0, limit - 1)
             if not ids:
                 return []
-            records = self.client.mget([self.keys.dead_letter(_text(letter_id)) for letter_id in ids])
+            records: list[Any] = self.client.mget([self.keys.dead_letter(_text(letter_id)) for letter_id in ids])
             return [record for record in records if record is not None]
 
     def letter(self, letter_id: str) -> bytes | None:
@@ -106,8 +107,8 @@ class RedisStore:
         Return one record, or nothing.
         """
         with _told():
-            record: bytes | None = self.client.get(self.keys.dead_letter(letter_id))
-            return record
+            record: Any = self.client.get(self.keys.dead_letter(letter_id))
+            return record if record is None else bytes(record)
 
     def count(self) -> int:
         """
