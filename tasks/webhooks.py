@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import logging
 import os
 import ssl
 import time
@@ -23,6 +24,9 @@ from celery_platform.backoff import retry_after_of
 from tasks.addresses import pinned
 
 __all__ = ["EndpointFailed", "deliver_webhook", "signatures"]
+
+# httpx logs every URL it calls, and a webhook's may hold a token.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _TIMEOUT = httpx.Timeout(10, connect=5)
 
