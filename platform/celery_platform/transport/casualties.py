@@ -84,7 +84,7 @@ def drain(client: Redis, keys: TransportKeys, bury: Callable[[Casualty], object]
     drained = 0
     for record, casualty in _peek(client, keys, limit):
         bury(casualty)
-        client.lrem(keys.casualties, 1, record)
+        client.lrem(keys.casualties, 1, record)  # type: ignore[arg-type]
         drained += 1
     return drained
 

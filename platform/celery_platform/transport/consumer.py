@@ -19,9 +19,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from celery_platform.transport.casualties import Casualty, Reason
-from celery_platform.transport.envelope import DEATHS, SERVED, Delivery, Undecodable, delay_left, dumps, loads
 from celery_platform.transport.heart import Heart
 from celery_platform.transport.holdings import Exchange, Holdings, Settlement
+from celery_platform.transport.intake import unpack
 from celery_platform.transport.line import Line
 from celery_platform.transport.options import ConsumerOptions
 from celery_platform.transport.scripts import EXCHANGE, RENEW
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from redis import Redis
-    from redis.connection import AbstractConnection
 
+    from celery_platform.transport.envelope import Delivery
     from celery_platform.transport.rotation import Rotation
 
 __all__ = ["Consumer"]
@@ -54,7 +54,7 @@ class Consumer:
     def __init__(
         self,
         client: Redis,
-        connect: Callable[[], AbstractConnection],
+        connect: Callable[[], Any],
         rotation: Rotation,
         options: ConsumerOptions | None = None,
         *,
@@ -82,8 +82,6 @@ class Consumer:
         self._reap_from = 0.0
         self._succession = Succession(self)
         self._heart = Heart(self)
-
-    # -- fetching
 
     @property
     def may_fetch(self) -> bool:
@@ -177,8 +175,6 @@ class Consumer:
         """
         self.waiting = False
 
-    # -- settling
-
     def ack(self, field: str) -> None:
         """
         Say that the message *field* is done. It travels with the next fetch, or at once when none is near.
@@ -218,8 +214,6 @@ class Consumer:
         exchange = self.holdings.open(0)
         self._run(exchange, ())
         self.holdings.close(exchange)
-
-    # -- leases
 
     def renew(self, owners: Sequence[str] = ()) -> list[str]:
         """
@@ -298,8 +292,6 @@ class Consumer:
         self._leave()
         return True
 
-    # -- inside
-
     @property
     def _bell(self) -> str:
         return self.options.keys.bell
@@ -342,7 +334,7 @@ class Consumer:
 
     def _receive(self, exchange: Exchange, reply: Any, *, stirred: bool) -> list[Delivery]:
         now, next_due, expired, _, *batches = reply
-        deliveries, settlements = self._open_batches(exchange, batches)
+        deliveries, settlements = unpack(exchange.first, batches, self.rotation)
         self.holdings.close(exchange, deliveries)
         self.holdings.settle(settlements)
         count = len(deliveries) + len(settlements)
@@ -353,23 +345,6 @@ class Consumer:
         if deliveries and self.options.renew:
             self._heart.start()
         return deliveries
-
-    def _open_batches(self, exchange: Exchange, batches: Any) -> tuple[list[Delivery], list[Settlement]]:
-        deliveries: list[Delivery] = []
-        settlements: list[Settlement] = []
-        number = exchange.first
-        for key_bytes, messages in batches:
-            key = key_bytes.decode()
-            queue = self.rotation.queue_of(key)
-            self.rotation.served([queue])
-            for raw in messages:
-                opened = _open(f"{number}|{key}", queue, raw)
-                number += 1
-                if isinstance(opened, Delivery):
-                    deliveries.append(opened)
-                else:
-                    settlements.append(opened)
-        return deliveries, settlements
 
     def _plan(self, exchange: Exchange, count: int, due_in_ms: int | None, *, stirred: bool) -> None:
         watched, self._watch = self._watch, count < exchange.wanted
@@ -419,21 +394,6 @@ class Consumer:
             self.client.connection_pool.disconnect()
         except (RedisError, OSError) as error:
             logger.debug("The lease of %s ends by itself: %s", self.owner, error)
-
-
-def _open(field: str, queue: str, raw: bytes) -> Delivery | Settlement:
-    try:
-        message = loads(raw)
-    except Undecodable as error:
-        return Settlement("bury", field, Casualty("undecodable", queue, raw, str(error)).dumps())
-    properties = message["properties"]
-    if not properties.get(SERVED):
-        left = delay_left(message)
-        if left:
-            properties[SERVED] = True
-            return Settlement("park", field, left, dumps(message))
-    deaths = properties.get(DEATHS, 0)
-    return Delivery(field, queue, raw, message, deaths if isinstance(deaths, int) else 0)
 
 
 def _number(field: str) -> int:

@@ -53,7 +53,8 @@ def purge(client: Redis, keys: TransportKeys, lists: Collection[str]) -> int:
     dropped = 0
     for member in list(_members(client, keys, lists)):
         with client.pipeline() as pipe:
-            pipe.zrem(keys.delayed, member).hdel(keys.delayed_messages, member)
+            pipe.zrem(keys.delayed, member)
+            pipe.hdel(keys.delayed_messages, member)
             dropped += int(pipe.execute()[0])
     return dropped
 

@@ -19,8 +19,6 @@ from redis.exceptions import NoScriptError, ResponseError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from redis.connection import AbstractConnection
-
     from celery_platform.transport.scripts import Script
 
 __all__ = ["Line"]
@@ -31,19 +29,19 @@ logger = logging.getLogger(__name__)
 class Line:
     """The connection of one consumer; one request is on it at a time."""
 
-    def __init__(self, connect: Callable[[], AbstractConnection]) -> None:
+    def __init__(self, connect: Callable[[], Any]) -> None:
         self.tracking = True
         self._connect = connect
         self._tracked: object = None
         self._expected: list[str] = []
-        self._connection: AbstractConnection | None = None
+        self._connection: Any = None
 
     def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Any], watch: Sequence[str]) -> None:
         """
         Send *script*; with *watch*, also ask to be woken by the next write to one of these keys.
         """
         connection = self._connection = self._connect()
-        if connection._sock is None:  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way to know
+        if connection._sock is None:  # noqa: SLF001 - there is no public way to know
             connection.connect()
         commands: list[tuple[Any, ...]] = []
         self._expected = []
@@ -115,16 +113,16 @@ class Line:
             self._connection.disconnect()
         self._tracked = None
 
-    def _live(self) -> AbstractConnection:
+    def _live(self) -> Any:
         connection = self._connection
         if connection is None or _socket(connection) is None:
             raise RedisConnectionError("The connection on which this consumer waits for messages is gone.")
         return connection
 
 
-def _socket(connection: AbstractConnection) -> Any:
-    return connection._sock  # type: ignore[attr-defined]  # noqa: SLF001
+def _socket(connection: Any) -> Any:
+    return connection._sock  # noqa: SLF001
 
 
-def _speaks_resp3(connection: AbstractConnection) -> bool:
+def _speaks_resp3(connection: Any) -> bool:
     return str(connection.get_protocol()) == "3"

@@ -16,10 +16,11 @@ class ConsumerOptions:
     """
     How a consumer holds its messages.
 
-    *lease* is how many seconds a silent consumer keeps what it holds; *delivery_limit* how many consumers may die with a
-    message before it becomes a casualty. *poll* is the longest sleep between two looks at the queues, *short_poll* the
-    same on a server that cannot wake us. With *renew* false somebody else renews the lease (a parent for its children).
-    *promote* bounds how many due messages one fetch moves.
+    *lease* is how many seconds a silent consumer keeps what it holds; *delivery_limit* how many consumers may die with
+    a message before it becomes a casualty. *poll* is the longest sleep between two looks at the queues, *short_poll*
+    the same on a server that cannot wake us. With *renew* false somebody else renews the lease (a parent for its
+    children). *promote* bounds how many due messages one fetch moves; without *keep_rejected* a rejected message is
+    dropped.
     """
 
     lease: float = 30.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kombu.transport import redis as stock
+from celery_platform.transport import stock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ class Poller(stock.MultiChannelPoller):  # type: ignore[misc]
         if self.hub is not None:
             self.hub.call_later(delay, _nothing)
 
-    def get(self, callback: Callable[..., Any], timeout: float | None = None) -> None:
+    def get(self, _callback: Callable[..., Any], timeout: float | None = None) -> None:
         """
         Deliver one message, or raise `Empty` when none came in time. Waits in steps of at most a second.
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from kombu.transport import virtual
+from celery_platform.transport import stock
 
 if TYPE_CHECKING:
     from celery_platform.transport.envelope import Delivery
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["LeaseQoS"]
 
 
-class LeaseQoS(virtual.QoS):  # type: ignore[misc]
+class LeaseQoS(stock.QoS):  # type: ignore[misc]
     """Prefetch and settlement of one channel."""
 
     def can_consume(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import NoScriptError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from redis import Redis
 
@@ -35,10 +35,11 @@ class Script:
         """
         Run the script and return its reply; a server that has forgotten it is told again.
         """
+        send: Callable[..., Any] = client.execute_command
         try:
-            return client.execute_command(*self.command(keys, arguments))
+            return send(*self.command(keys, arguments))
         except NoScriptError:
-            return client.execute_command("EVAL", self.text, len(keys), *keys, *arguments)
+            return send("EVAL", self.text, len(keys), *keys, *arguments)
 
 
 EXCHANGE = Script("exchange")

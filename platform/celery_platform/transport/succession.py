@@ -108,5 +108,5 @@ class Succession:
         limit = self._heir.options.delivery_limit
         if deaths < limit:
             return Settlement("replace", field, with_death(message, deaths))
-        error = f"{deaths} deliveries ended without an outcome, the limit is {limit}"
-        return Settlement("bury", field, Casualty("poison", queue, raw, error, deaths).dumps())
+        why = f"{deaths} deliveries ended without an outcome, the limit is {limit}"
+        return Settlement("bury", field, Casualty("poison", queue, raw, why, deaths).dumps())
