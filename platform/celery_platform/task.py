@@ -17,7 +17,7 @@ outcome        becomes
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import orjson
 from celery import Task
@@ -31,7 +31,7 @@ from celery_platform.current import RunningCall, running
 from celery_platform.errors import PayloadInvalid, PublishError
 from celery_platform.execution import AttemptTimedOut, execute
 from celery_platform.headers import DEADLINE, ENQUEUED_AT, call_from, counters_after
-from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped, Succeeded
+from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped, Succeeded, Verdict
 from celery_platform.payload import check_size, scrub
 from celery_platform.routing import priority_number
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["PlatformResult", "PlatformTask", "PublishFailed"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 
 
@@ -117,7 +118,11 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             events.emit(events.CallEnqueued(call_id=result.id, task=self.name, queue=options.get("queue")))
         return result  # type: ignore[return-value]  # Celery builds it with our AsyncResult
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+    @overload
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
+    @overload
+    def s(self: PlatformTask[Concatenate[Any, Q], R], *args: Q.args, **kwargs: Q.kwargs) -> Signature[R]: ...
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """
         Return a signature with these arguments; in a chain the result of the step before comes first.
         """
@@ -176,7 +181,8 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             return Skipped("signalled to Celery", value=signal)
         except SoftTimeLimitExceeded as error:
             raise AttemptTimedOut(self.name, self.policy.timeout) from error
-        return self.contract.dump_result(value)
+        # A verdict is an answer about the call, not its result: the return annotation does not bind it.
+        return value if isinstance(value, Verdict) else self.contract.dump_result(value)
 
     def _settled(self, call: Call, outcome: Outcome, runtime: float) -> R:
         if events.listening():
