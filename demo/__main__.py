@@ -137,7 +137,7 @@ def _tell_how_to_stop(console: Console, stage: Stage) -> None:
     console.print(
         f"Still running, with logs in {stage.folder}. The console: {stage.console}\n"
         f"Ask it things:  PLATFORM_WORKDIR={stage.folder} celery -A platform dead list\n"
-        f"Stop it:        kill {pids}; PLATFORM_WORKDIR={stage.folder} celery -A platform embedded stop",
+        f"Stop it all:    kill {pids}; rm -r {stage.folder}   (the embedded Redis leaves with its last user)",
         markup=False,
         highlight=False,
         soft_wrap=True,

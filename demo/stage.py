@@ -44,7 +44,7 @@ class Stage:
         Start worker, beat and Flower.
         """
         self._start("worker", "--loglevel=INFO", "--concurrency=2", "--task-events", "--hostname=demo@localhost")
-        self._start("beat", "--loglevel=INFO", f"--pidfile={self.folder / 'beat.pid'}")
+        self._start("beat", "--loglevel=INFO", f"--schedule={self.folder / 'beat'}")
         self._start("flower", "--address=127.0.0.1", f"--port={self.flower_port}", "--logging=warning")
 
     def _start(self, command: str, *options: str) -> None:

@@ -1,0 +1,5 @@
+"""
+The deployment's schedule.
+"""
+
+schedule: list[object] = []
