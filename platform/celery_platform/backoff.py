@@ -13,6 +13,7 @@ Jitter spreads it (Brooker, "Exponential Backoff and Jitter", 2015): ``none`` ke
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,7 +32,9 @@ __all__ = ["Backoff", "Jitter", "retry_after_of"]
 
 Jitter = Literal["none", "full", "equal", "decorrelated"]
 _JITTERS = ("none", "full", "equal", "decorrelated")
+# Together they keep `factor ** exponent` a float.
 _MAX_EXPONENT = 64
+_MAX_FACTOR = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,8 @@ class Backoff:
             )
         for name in ("first", "factor", "ceiling", "floor", "within"):
             _expect_positive(name, getattr(self, name))
+        if self.factor > _MAX_FACTOR:
+            raise PolicyError(f"Backoff(factor=…) expected at most {_MAX_FACTOR}, got {self.factor!r}.")
         if seconds(self.floor) > seconds(self.ceiling):
             raise PolicyError(
                 f"Backoff(floor={seconds(self.floor):g}) stands above ceiling={seconds(self.ceiling):g}. "
@@ -192,5 +197,5 @@ def _header_seconds(text: str, now: float) -> float | None:
 def _expect_positive(name: str, value: Any) -> None:
     if name == "within" and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)) or seconds(value) <= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)) or not 0 < seconds(value) < math.inf:
         raise PolicyError(f"Backoff({name}=…) expected more than zero (seconds or a timedelta), got {value!r}.")
