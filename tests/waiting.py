@@ -34,3 +34,13 @@ def wait_until(condition: Callable[[], T], *, timeout: float = 30, what: str = "
             seen = repr(error) if error else repr(value)
             raise AssertionError(f"waited {timeout:g} s for {what or condition}; last seen: {seen}")
         time.sleep(every)
+
+
+def assert_stays(condition: Callable[[], object], *, seconds: float, every: float = 0.1) -> None:
+    """
+    Assert that *condition* is true now and for *seconds* seconds on.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert condition()
+        time.sleep(every)
