@@ -6,6 +6,7 @@ The tree::
     PlatformError
     ├── ConfigurationError          settings, routes or start-up checks contradict each other
     │   ├── PolicyError             a task was decorated with words that cannot work
+    │   ├── ScheduleError           a schedule entry that cannot work
     │   ├── UnknownQueue            a queue nobody declared
     │   └── UnsafeBroker            the broker would lose work as it is configured
     ├── PayloadError                the caller's arguments break the task's contract
@@ -33,6 +34,7 @@ __all__ = [
     "PlatformError",
     "PolicyError",
     "PublishError",
+    "ScheduleError",
     "StoreError",
     "UnknownQueue",
     "UnsafeBroker",
@@ -50,6 +52,10 @@ class ConfigurationError(PlatformError):
 
 class PolicyError(ConfigurationError):
     """A task was decorated with words that cannot work."""
+
+
+class ScheduleError(ConfigurationError):
+    """An entry of the schedule cannot work as it is written."""
 
 
 class UnknownQueue(ConfigurationError):  # noqa: N818 - the field's word
