@@ -55,8 +55,8 @@ class Rules:
     and *catch_up*: which missed firings are made up for, and how old they may be. *jitter*: the longest delay that
     spreads entries, always the same for one firing. *start*, *end*, *max_runs*: bounds of its life. *windows*,
     *blackouts*, *holidays*: spans (see `windows`) in which it may, or may not, run. *after*: entries whose firing
-    of the same nominal time must have succeeded, waited for *after_timeout*; *on_upstream_failure* then says ``skip`` or
-    ``run``. *succeed_by* (``HH:MM``): alarm when no firing of the day before that time has succeeded.
+    of the same nominal time must have succeeded, waited for *after_timeout*; *on_upstream_failure* then says
+    ``skip`` or ``run``. *succeed_by* (``HH:MM``): alarm when no firing of the day before that time has succeeded.
     *pause_on_failure*: pause after so many failed runs in a row. Durations are seconds or `timedelta`.
 
     Raises `ScheduleError` for words that cannot work.
