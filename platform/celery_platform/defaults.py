@@ -22,6 +22,9 @@ __all__ = ["DELIVERY_LIMIT", "HELD_DEFAULTS", "configuration"]
 # Deliveries without an outcome after which a message is a poison pill.
 DELIVERY_LIMIT = 3
 
+# The one exchange of the platform's own queues on RabbitMQ.
+AMQP_EXCHANGE = "platform"
+
 # What the promises of the platform stand on; `checks.py` says so when a deployment overrides one.
 HELD_DEFAULTS: dict[str, Any] = {
     "accept_content": ["json"],
@@ -95,11 +98,11 @@ _AMQP: dict[str, Any] = {
 
 
 def _queue(name: str, broker: str) -> Queue:
-    exchange = Exchange(name, type="direct")
     if broker != "amqp" or name == PLAIN_QUEUE:
-        return Queue(name, exchange, routing_key=name)
+        return Queue(name, Exchange(name, type="direct"), routing_key=name)
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
-    return Queue(name, exchange, routing_key=name, queue_arguments=arguments)
+    # Delayed delivery needs a topic exchange, and plain clients declare exchanges named after their queues.
+    return Queue(name, Exchange(AMQP_EXCHANGE, type="topic"), routing_key=name, queue_arguments=arguments)
 
 
 # A broken connection is tried once more; with the quarter below a caller never waits longer than the publish timeout.
