@@ -92,7 +92,9 @@ def _mails() -> Errand:
 
     guests = [f"{name}@example.com" for name in _GUESTS] + ["later@example.com", "nobody@example.com"]
     calls = [
-        send_email.delay(PII(to), "Welcome", "welcome", {"name": to.partition("@")[0], "link": "https://example.com/"})
+        send_email.delay(
+            PII(to), "Welcome", "welcome", PII({"name": to.partition("@")[0], "link": "https://example.com/"})
+        )
         for to in guests
     ]
     return Errand("e-mail: 451 once, 550 once", calls, Tally(succeeded=len(_GUESTS) + 1, retried=1, buried=1))

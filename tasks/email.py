@@ -35,7 +35,7 @@ def send_email(
     to: PII[str],
     subject: str,
     template: str,
-    context: dict[str, Any] | None = None,
+    context: PII[dict[str, Any]] | None = None,
     attachments: list[Path] | None = None,
 ) -> str:
     """
@@ -46,7 +46,7 @@ def send_email(
     reply, a bad address, a missing template or attachment bury the call. A worker that dies between the server's
     "accepted" and the acknowledgement sends the message again, under the same Message-ID.
     """
-    message = _compose(to.reveal(), subject, template, context or {})
+    message = _compose(to.reveal(), subject, template, context.reveal() if context is not None else {})
     _attach(message, attachments or [])
     try:
         deliver(message, to.reveal(), MailServer.from_environment())

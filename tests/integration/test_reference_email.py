@@ -19,7 +19,7 @@ from tasks.smtp import TemporaryRefusal
 from tests.servers import SmtpServer, free_port
 
 ADA = PII("ada@example.com")
-WELCOME = {"name": "Ada & Co", "link": "https://example.com/?a=1&b=2"}
+WELCOME = PII({"name": "Ada & Co", "link": "https://example.com/?a=1&b=2"})
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_a_message_arrives_as_text_and_as_html(smtp_server):
 
 
 def test_a_template_without_html_is_sent_as_text_alone(smtp_server):
-    send_email(ADA, "Report", "report_ready", {"source": "orders.csv", "rows": 3, "rejected": 1})
+    send_email(ADA, "Report", "report_ready", PII({"source": "orders.csv", "rows": 3, "rejected": 1}))
 
     assert smtp_server.messages[0].message.get_content_type() == "text/plain"
 
@@ -105,7 +105,7 @@ def test_a_template_that_is_not_there_is_dead(template):
 
 def test_a_value_the_template_needs_and_does_not_get_is_dead():
     with pytest.raises(Dead, match="'link' is undefined"):
-        send_email(ADA, "Hello", "welcome", {"name": "Ada"})
+        send_email(ADA, "Hello", "welcome", PII({"name": "Ada"}))
 
 
 def test_a_missing_attachment_is_dead(tmp_path):
