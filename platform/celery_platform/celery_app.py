@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from kombu.utils.json import register_type
 
 from celery_platform.dead_letters import DeadLetters
 from celery_platform.errors import ConfigurationError
@@ -70,7 +71,9 @@ class Platform:
         The configured Celery app; nothing is imported, started or connected before it is used.
         """
         from celery_platform import defaults, worker
+        from celery_platform.payload import Writable, to_wire
 
+        register_type(Writable, None, to_wire)
         app = PlatformCelery("platform", set_as_current=True)
         app.platform = self
         app.config_from_object(

@@ -17,6 +17,7 @@ outcome        becomes
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import orjson
@@ -32,7 +33,7 @@ from celery_platform.errors import PayloadInvalid, PublishError
 from celery_platform.execution import AttemptTimedOut, execute
 from celery_platform.headers import DEADLINE, ENQUEUED_AT, call_from, counters_after
 from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped, Succeeded, Verdict
-from celery_platform.payload import check_size, scrub
+from celery_platform.payload import check_size, scrub, scrub_text
 from celery_platform.routing import priority_number
 
 if TYPE_CHECKING:
@@ -239,14 +240,13 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         return signature
 
     def _scrubbed(self, outcome: Outcome, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-        if not isinstance(outcome, (Buried, Retrying)) or isinstance(outcome.error, Retry):
-            return outcome
-        error = scrub(outcome.error, self.contract.secrets_in(args, kwargs))
-        if not isinstance(error, Exception):
-            return outcome
-        if isinstance(outcome, Buried):
-            return Buried(outcome.reason, error)
-        return Retrying(outcome.delay, error)
+        secrets = self.contract.secrets_in(args, kwargs)
+        if isinstance(outcome, (Deferred, Skipped)):
+            return replace(outcome, reason=scrub_text(outcome.reason, secrets))
+        if isinstance(outcome, (Buried, Retrying)):
+            error: Any = _scrubbed_error(outcome.error, secrets)
+            return replace(outcome, error=error)
+        return outcome
 
     def _reporter(self) -> Any:
         if self.request.is_eager:
@@ -294,3 +294,15 @@ class PlatformTask(Task[P, R], Generic[P, R]):
 def _retry_signal(outcome: Retrying, signature: Signature[Any], *, is_eager: bool) -> Retry:
     when: Any = outcome.delay
     return Retry(exc=outcome.error, when=when, is_eager=is_eager, sig=signature)
+
+
+def _scrubbed_error(error: Exception, secrets: tuple[str, ...]) -> BaseException:
+    if not isinstance(error, Retry):
+        return scrub(error, secrets)
+    # Celery's signal holds itself and the signature to send; both must stay what they are. The stubs know little of it.
+    signal: Any = error
+    cause = scrub_text(signal.excs or "", secrets) if signal.exc is None else scrub(signal.exc, secrets)
+    message = scrub_text(signal.message, secrets) if signal.message else signal.message
+    clean: Any = Retry(message, cause, signal.when, is_eager=signal.is_eager, sig=signal.sig)  # type: ignore[arg-type]
+    clean.__cause__ = None if signal.__cause__ is None else scrub(signal.__cause__, secrets)
+    return clean  # type: ignore[no-any-return]

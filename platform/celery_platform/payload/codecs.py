@@ -18,7 +18,7 @@ from celery_platform.payload.private import WIRE, Private, adapter_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ENCODED", "SCALARS", "Codec", "Mismatch", "Plain", "Unchecked", "is_record", "to_wire"]
+__all__ = ["ENCODED", "SCALARS", "Codec", "Mismatch", "Plain", "Unchecked", "Writable", "is_record", "to_wire"]
 
 SCALARS: tuple[type, ...] = (bool, int, float, str, type(None))
 # What the message encoder writes with a marker of its own and reads back as itself.
@@ -102,12 +102,17 @@ class Unchecked:
             return None
         if (reducer := getattr(value, "__json__", None)) is not None:
             return reducer()
+        if isinstance(value, Writable) or not self._known(value):
+            kind = type(value).__name__
+            raise TypeError(f"JSON cannot hold {kind}; annotate the parameter with the type that holds it")
+        return None
+
+    def _known(self, value: object) -> bool:
         try:
             self.encode(value)
         except Exception:  # noqa: BLE001 - whatever the encoder raises, the value does not travel
-            kind = type(value).__name__
-            raise TypeError(f"JSON cannot hold {kind}; annotate the parameter with the type that holds it") from None
-        return None
+            return False
+        return True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,25 +156,31 @@ def _finite(value: float) -> float:
     return float(value)
 
 
-def to_wire(value: Any) -> Any:
+def to_wire(value: Writable) -> Any:
     """
-    Return the JSON form of *value* without an annotation to go by, for signatures whose arguments are incomplete.
+    Return the JSON form of *value* without an annotation to go by; containers in it are left to the encoder.
 
-    Models, dataclasses, enumerations, sets and wrapped values are written out, at any depth; the rest is left alone, so
-    a signature stays one. No check is made: that happens when the signature is sent.
+    No check is made: what a signature carries is checked when the signature is sent.
     """
-    kind: Any = type(value)
-    if kind in SCALARS or isinstance(value, ENCODED):
-        return value
-    if kind is dict:
-        return {key: to_wire(item) for key, item in value.items()}
-    if kind in (list, tuple, set, frozenset):
-        return [to_wire(item) for item in value]
     if isinstance(value, Enum):
-        return to_wire(value.value)
-    if isinstance(value, Private) or is_record(value):
-        return adapter_of(kind).dump_python(value, mode="json", by_alias=True, round_trip=True, context=WIRE)
-    return value
+        return value.value
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    return adapter_of(type(value)).dump_python(value, mode="json", by_alias=True, round_trip=True, context=WIRE)
+
+
+class _WritableType(type):
+    def __instancecheck__(cls, value: object) -> bool:
+        return is_record(value) or isinstance(value, (Private, Enum, set, frozenset))
+
+
+class Writable(metaclass=_WritableType):
+    """
+    What `to_wire` writes out: models, dataclasses, enumerations, sets and wrapped values.
+
+    It serves message encoders that go by class. Signatures inside of a message (the later steps of a chain, the body of
+    a chord) keep their arguments as Python values until then, so that nothing private shows in their repr.
+    """
 
 
 def is_record(value: object) -> bool:

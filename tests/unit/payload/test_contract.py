@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from celery_platform.errors import PayloadInvalid, PayloadTooLarge, PolicyError
 from celery_platform.outcomes import Snooze  # noqa: TC001 - annotations are read at run time
-from celery_platform.payload import Contract, Secret, check_size, to_wire
+from celery_platform.payload import Contract, Secret, Writable, check_size, to_wire
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 class Invoice(BaseModel):
     number: str
     total: Decimal
+
+
+class Colour(Enum):
+    RED = "red"
 
 
 @dataclass
@@ -245,14 +250,19 @@ def test_a_model_that_was_changed_into_nonsense_is_refused_when_enqueued():
         PAY.dump((broken, "a"), {})
 
 
-def test_a_signature_that_is_not_complete_gets_a_json_form_by_value():
+def test_an_encoder_that_goes_by_class_finds_the_json_form():
     app = Celery()
     inner = app.signature("x", (1,))
-    assert to_wire({"a": [INVOICE, Place("Rome")], "s": Secret("x"), "then": inner}) == {
+    value = {"a": [INVOICE, Place("Rome")], "s": Secret("x"), "e": Colour.RED, "n": {1}, "then": inner}
+    assert json.loads(json.dumps(value, default=lambda o: to_wire(o) if isinstance(o, Writable) else str(o))) == {
         "a": [{"number": "7", "total": "1.50"}, {"city": "Rome"}],
         "s": "x",
-        "then": inner,
+        "e": "red",
+        "n": [1],
+        "then": json.loads(json.dumps(inner)),
     }
+    assert not isinstance("x", Writable)
+    assert not isinstance(Place, Writable)
 
 
 def test_the_errors_cross_processes_and_json_backends_as_themselves():
