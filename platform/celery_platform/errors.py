@@ -61,16 +61,17 @@ class ScheduleError(ConfigurationError):
 class UnknownQueue(ConfigurationError):  # noqa: N818 - the field's word
     """A queue was named that nobody declared."""
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         self.name = name
         self.known = sorted(known)
-        super().__init__(
-            f"{name!r} is not a queue of this platform ({', '.join(self.known)}).{did_you_mean(name, self.known)} "
-            "Declare it in PLATFORM_QUEUES, or name one of these."
-        )
+        # The arguments alone rebuild it, so it crosses processes and JSON result backends as itself.
+        super().__init__(name, self.known)
 
-    def __reduce__(self) -> tuple[type[UnknownQueue], tuple[str, list[str]]]:
-        return type(self), (self.name, self.known)
+    def __str__(self) -> str:
+        return (
+            f"{self.name!r} is not a queue of this platform ({', '.join(self.known)})."
+            f"{did_you_mean(self.name, self.known)} Declare it in PLATFORM_QUEUES, or name one of these."
+        )
 
 
 class UnsafeBroker(ConfigurationError):  # noqa: N818

@@ -102,9 +102,9 @@ def check_options(task: str, options: Mapping[str, Any], policy: TaskPolicy, wor
         if name in _REFUSED:
             raise PolicyError(f"{task}: {name} cannot be set. {_REFUSED[name]}")
         if name not in CELERY_OPTIONS:
-            known = sorted(words | CELERY_OPTIONS)
+            meant = did_you_mean(name, sorted(words)) or did_you_mean(name, sorted(CELERY_OPTIONS))
             raise PolicyError(
-                f"{task}: {name!r} is no option of @platform_task.{did_you_mean(name, known)} "
+                f"{task}: {name!r} is no option of @platform_task.{meant} "
                 f"Policies are {', '.join(sorted(words))}; Celery's own task options pass through."
             )
     if policy.timeout is not None and {"time_limit", "soft_time_limit"} & set(options):
