@@ -46,15 +46,12 @@ def test_thirty_waits_are_exactly_these(jitter):
     floor=st.floats(0.001, 100),
     above=st.floats(0, 1e5),
     failures=st.integers(1, 10_000),
-    previous=st.none() | st.floats(0, 1e6),
-    asked=st.none() | st.floats(0, 1e9),
+    told=st.fixed_dictionaries({"previous": st.none() | st.floats(0, 1e6), "asked": st.none() | st.floats(0, 1e9)}),
     seed=st.integers(),
 )
-def test_every_wait_lies_between_floor_and_ceiling(
-    jitter, first, factor, floor, above, failures, previous, asked, seed
-):
+def test_every_wait_lies_between_floor_and_ceiling(jitter, first, factor, floor, above, failures, told, seed):
     backoff = Backoff(on=OSError, first=first, factor=factor, floor=floor, ceiling=floor + above, jitter=jitter)
-    wait = backoff.delay(failures, previous=previous, asked=asked, rng=random.Random(seed))
+    wait = backoff.delay(failures, **told, rng=random.Random(seed))
     assert 0 < floor <= wait <= floor + above
 
 

@@ -26,10 +26,14 @@ def test_outside_a_task_there_is_no_current_call():
 
 def test_inside_a_block_it_is_that_call_and_afterwards_the_outer_one():
     outer, inner = RunningCall(Call("1", "t")), RunningCall(Call("2", "t"))
+
+    def fail_inside():
+        with running(inner):
+            raise LookupError(current_call().id)
+
     with running(outer):
-        with pytest.raises(KeyError, match="True"), running(inner):
-            assert current_call() is inner
-            raise KeyError
+        with pytest.raises(LookupError, match="2"):
+            fail_inside()
         assert current_call() is outer
     with pytest.raises(PlatformError):
         current_call()

@@ -10,6 +10,7 @@ from celery.backends.base import Backend
 from celery_platform import errors
 from celery_platform.errors import PayloadInvalid, PayloadTooLarge, PlatformError, UnknownQueue, did_you_mean
 from celery_platform.execution import AttemptTimedOut, DeadlineExceeded
+from celery_platform.routing import Router
 
 NAMES = [name for name in errors.__all__ if name != "did_you_mean"]
 TEXT_ONLY = [name for name in NAMES if getattr(errors, name).__init__ is Exception.__init__]
@@ -52,7 +53,7 @@ def test_an_error_comes_back_from_a_json_result_as_itself(error):
 
 def test_an_error_survives_the_way_out_of_a_pool_child():
     try:
-        raise UnknownQueue("biling", ["billing"])
+        Router(["billing"], {}).known("biling")
     except UnknownQueue:
         info = pickle.loads(pickle.dumps(ExceptionInfo()))
     assert "Did you mean 'billing'" in str(info.exception)
