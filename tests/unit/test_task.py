@@ -10,13 +10,14 @@ from decimal import Decimal
 
 import pytest
 from celery import chain, chord, group
+from celery.exceptions import Retry
 from kombu.utils.json import dumps, loads
 from pydantic import BaseModel
 
 from celery_platform import PII, Discard, Secret, Snooze, platform_task
 from celery_platform.celery_app import forget_platform
 from celery_platform.errors import PayloadInvalid
-from celery_platform.task import PlatformTask  # noqa: TC001 - annotations are read at run time
+from celery_platform.task import PlatformTask, _scrubbed_error
 
 TOKEN = "s3cr3t-token"
 
@@ -92,7 +93,7 @@ def test_no_way_of_failing_shows_a_private_argument():
         if way == "discard":
             raise Discard(text)
         if way == "retry":
-            raise self.retry(exc=ValueError(text), countdown=0, max_retries=0)
+            raise self.retry(exc=ValueError(text), countdown=0, max_retries=1)
         if way == "context":
             try:
                 raise KeyError(text)  # noqa: TRY301 - a chain as bodies make them
@@ -105,3 +106,19 @@ def test_no_way_of_failing_shows_a_private_argument():
         assert TOKEN not in shown, way
         assert "Ada" not in shown, way
     assert "PermissionError: *** with ***" in shown_by(login.apply((TOKEN, "Ada Lovelace", "raise")))
+
+
+def test_celerys_own_retry_keeps_its_signature_and_loses_the_secret():
+    issue, _, _ = billing()
+    signature = issue.s(TOKEN)
+    try:
+        try:
+            raise KeyError(TOKEN)  # noqa: TRY301 - as `self.retry` does it
+        except KeyError as error:
+            raise Retry(f"again with {TOKEN}", exc=ValueError(TOKEN), when=3, sig=signature) from error
+    except Retry as error:
+        clean = _scrubbed_error(error, (TOKEN,))
+    assert clean.sig is signature
+    assert (clean.when, str(clean)) == (3, "again with ***")
+    assert TOKEN not in "".join(traceback.format_exception(clean)) + repr(clean.exc) + repr(clean.excs)
+    assert type(clean.exc) is ValueError
