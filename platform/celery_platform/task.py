@@ -240,13 +240,13 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         return signature
 
     def _scrubbed(self, outcome: Outcome, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+        if isinstance(outcome, Succeeded):
+            return outcome
         secrets = self.contract.secrets_in(args, kwargs)
         if isinstance(outcome, (Deferred, Skipped)):
             return replace(outcome, reason=scrub_text(outcome.reason, secrets))
-        if isinstance(outcome, (Buried, Retrying)):
-            error: Any = _scrubbed_error(outcome.error, secrets)
-            return replace(outcome, error=error)
-        return outcome
+        error: Any = _scrubbed_error(outcome.error, secrets)
+        return replace(outcome, error=error)
 
     def _reporter(self) -> Any:
         if self.request.is_eager:

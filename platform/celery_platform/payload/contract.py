@@ -86,7 +86,6 @@ class Contract:
         *encode* is what will write the message: values of parameters without annotation pass when it can write them.
         Raises `PolicyError` for annotations that cannot be resolved or whose values cannot travel.
         """
-        function = inspect.unwrap(function)
         task = task or f"{function.__module__}.{function.__name__}"
         parameters = _parameters(function, task, bound=bound)
         slots = {p.name: _slot(function, p, task, encode) for p in parameters}
@@ -301,9 +300,7 @@ def _slot(
 
 def _result(function: Callable[..., Any], task: str) -> Slot | None:
     where = f"{task}: the return value"
-    annotation = without_verdicts(
-        _resolved(function, function.__annotations__.get("return", inspect.Parameter.empty), where)
-    )
+    annotation = without_verdicts(_resolved(function, inspect.signature(function).return_annotation, where))
     if annotation in (inspect.Parameter.empty, None, type(None)):
         return None
     return Slot("return", type_text(annotation), codec_for(annotation, where=where))
@@ -312,6 +309,7 @@ def _result(function: Callable[..., Any], task: str) -> Slot | None:
 def _resolved(function: Callable[..., Any], annotation: Any, where: str) -> Any:
     if annotation is inspect.Parameter.empty:
         return annotation
+    function = inspect.unwrap(function)
     names = inspect.getclosurevars(function).nonlocals if function.__closure__ else {}
     holder = type("Holder", (), {"__annotations__": {"it": annotation}})
     try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -110,12 +111,12 @@ def _text(value: Any) -> str | None:
     """
     Return *value* as JSON text, or None when it is not made of JSON's own types.
     """
-    if not _is_json(value):
-        return None
     try:
-        return json.dumps(value, allow_nan=False)
+        return json.dumps(value, allow_nan=False) if _is_json(value) else None
     except ValueError:
         return None
+    except RecursionError:
+        raise Mismatch("it is nested too deeply for JSON, or contains itself") from None
 
 
 def _is_json(value: Any) -> bool:
@@ -182,13 +183,14 @@ def _may_show(part: int | str, harmless: frozenset[str] | None) -> bool:
 
 
 def _holds_private(schema: Any) -> bool:
-    if isinstance(schema, dict):
+    # A schema that waits to be built is a mapping, and builds itself when it is looked into.
+    if isinstance(schema, Mapping):
         return PRIVATE in schema or any(map(_holds_private, schema.values()))
     return isinstance(schema, (list, tuple)) and any(map(_holds_private, schema))
 
 
 def _field_names(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
+    if isinstance(schema, Mapping):
         if isinstance(schema.get("fields"), dict):
             yield from schema["fields"]
         schema = list(schema.values())

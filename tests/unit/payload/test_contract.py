@@ -4,6 +4,7 @@ Hold every call to the signature.
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import subprocess
@@ -195,6 +196,26 @@ def test_a_value_that_contains_itself_is_refused():
     loop.append(loop)
     with pytest.raises(PayloadInvalid, match="contains itself"):
         LOOSE.dump((loop,), {})
+
+    def task(numbers: list[int], anything: dict[str, Any] | None = None): ...
+
+    for args in ((loop,), ([], {"x": loop})):
+        with pytest.raises(PayloadInvalid, match="contains itself"):
+            Contract.of(task).dump(args, {})
+
+
+def test_a_wrapped_function_keeps_the_signature_of_its_inside():
+    def traced(function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    contract = Contract.of(traced(pay))
+    assert contract.usage == PAY.usage
+    assert contract.dump((INVOICE, "a"), {}) == PAY.dump((INVOICE, "a"), {})
+    assert contract.dump_result(Place("Rome")) == {"city": "Rome"}
 
 
 def test_signatures_pass_as_arguments():

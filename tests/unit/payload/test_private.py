@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from celery_platform.errors import PayloadInvalid
 from celery_platform.payload import PII, Contract, Secret
@@ -107,6 +107,22 @@ def test_the_parameters_that_hold_private_values_are_known():
 
     assert Contract.of(task).private == frozenset()
     assert Contract.of(task).private_result
+
+
+def test_a_private_field_is_known_before_its_model_is_built():
+    def task(wallet: Wallet): ...
+
+    assert Contract.of(task).private == {"wallet"}
+
+
+class Purse(BaseModel):
+    model_config = ConfigDict(defer_build=True)
+    pin: Secret[str]
+
+
+class Wallet(BaseModel):
+    model_config = ConfigDict(defer_build=True)
+    purses: list[Purse]
 
 
 def test_the_reprs_mask_private_parameters_and_are_bounded():
