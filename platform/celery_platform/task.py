@@ -83,6 +83,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
 
     # Attempts are counted by the retry policy; Celery's own count stays out of the way.
     max_retries = None
+    Request = "celery_platform.worker.request:PlatformRequest"
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> PlatformResult[R]:
         """
