@@ -16,6 +16,7 @@ header                      value
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from celery_platform.clock import SYSTEM
@@ -34,6 +35,9 @@ FIRST_FAILED_AT = "platform_first_failed_at"
 DELAY = "platform_delay"
 SCHEDULED_FOR = "platform_scheduled_for"
 
+# RabbitMQ's delayed delivery writes the delay, bit by bit, in front of the routing key.
+_DELAY_PREFIX = re.compile(r"^(?:[01]\.){28}")
+
 
 def call_from(task: str, request: Any) -> Call:
     """
@@ -46,7 +50,7 @@ def call_from(task: str, request: Any) -> Call:
         task=task,
         args=tuple(request.args or ()),
         kwargs=request.kwargs or {},
-        queue=delivery.get("routing_key"),
+        queue=_queue(delivery.get("routing_key")),
         failures=_whole(headers.get(FAILURES)),
         deferrals=_whole(headers.get(DEFERRALS)),
         deliveries=1 + _whole(delivery.get("deliveries", int(bool(delivery.get("redelivered"))))),
@@ -69,6 +73,10 @@ def counters_after(call: Call, outcome: Deferred | Retrying) -> dict[str, Any]:
         FIRST_FAILED_AT: call.first_failed_at if call.first_failed_at is not None else SYSTEM.now(),
         DELAY: outcome.delay,
     }
+
+
+def _queue(routing_key: Any) -> str | None:
+    return _DELAY_PREFIX.sub("", routing_key) if isinstance(routing_key, str) else None
 
 
 def _whole(value: Any) -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import orjson
@@ -34,7 +35,7 @@ from celery_platform.execution import AttemptTimedOut, execute
 from celery_platform.headers import DEADLINE, ENQUEUED_AT, call_from, counters_after
 from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped, Succeeded, Verdict
 from celery_platform.payload import check_size, scrub, scrub_text
-from celery_platform.routing import priority_number
+from celery_platform.routing import PLAIN_QUEUE, priority_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +84,6 @@ class PlatformTask(Task[P, R], Generic[P, R]):
 
     # Attempts are counted by the retry policy; Celery's own count stays out of the way.
     max_retries = None
-    Request = "celery_platform.worker.request:PlatformRequest"
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> PlatformResult[R]:
         """
@@ -106,6 +106,9 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         if options.get("argsrepr") is None and (shown := self.contract.argsrepr(wire_args, wire_kwargs)) is not None:
             options["argsrepr"], options["kwargsrepr"] = shown
         self._route(options)
+        if options.get("countdown") and self.platform.settings.broker_kind == "amqp":
+            # RabbitMQ delays by whole seconds, and Celery refuses a part of one.
+            options["countdown"] = ceil(options["countdown"])
         headers = self._stamp(options.get("headers"))
         options["headers"] = headers
         try:
@@ -225,6 +228,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         signature = self.signature_from_request(
             request,
             headers={**(request.headers or {}), **counters_after(call, outcome)},
+            queue=self._queue_again(call),
             countdown=outcome.delay or None,
             retries=request.retries + (1 if retried else 0),
         )
@@ -239,6 +243,13 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             # The call must not be lost: it goes back to its queue as it came.
             raise Reject(error, requeue=True) from error
         return signature
+
+    def _queue_again(self, call: Call) -> str | None:
+        router = self.platform.router
+        # The plain queue of RabbitMQ is classic and knows no delay: there, the task's own route takes the call on.
+        if self.platform.settings.broker_kind == "amqp" and call.queue == PLAIN_QUEUE:
+            return router.route(self.name, task_queue=self.policy.queue).queue
+        return call.queue if call.queue in router.queues else None
 
     def _scrubbed(self, outcome: Outcome, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
         if isinstance(outcome, Succeeded):

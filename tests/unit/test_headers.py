@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from celery_platform.headers import call_from, counters_after
 from celery_platform.outcomes import Call, Deferred, Retrying
@@ -52,6 +53,12 @@ def test_every_header_is_read():
 def test_a_redelivered_message_was_delivered_twice_at_least():
     assert call_from("t", request(delivery_info={"redelivered": True})).deliveries == 2
     assert call_from("t", request(delivery_info={"redelivered": False})).deliveries == 1
+
+
+def test_the_delay_that_rabbitmq_writes_before_the_queue_is_no_part_of_it():
+    key = calculate_routing_key(5, "billing.eu")
+    assert call_from("t", request(delivery_info={"routing_key": key})).queue == "billing.eu"
+    assert call_from("t", request(delivery_info={"routing_key": "1.0.x"})).queue == "1.0.x"
 
 
 odd = st.none() | st.text() | st.booleans() | st.lists(st.integers()) | st.integers(max_value=-1) | st.floats()
