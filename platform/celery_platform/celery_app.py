@@ -74,6 +74,10 @@ class Platform:
         from celery_platform.payload import Writable, to_wire
 
         register_type(Writable, None, to_wire)
+        if self.settings.is_redis:
+            from celery_platform.transport import redis as redis_transport
+
+            redis_transport.install()
         app = PlatformCelery("platform", set_as_current=True)
         app.platform = self
         app.config_from_object(

@@ -121,8 +121,10 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         quarter = settings.publish_timeout / 4
         return {
             "lease": settings.lease,
-            "visibility_timeout": 3_600,
             "delivery_limit": DELIVERY_LIMIT,
+            "namespace": settings.namespace,
+            # Read by stock workers that share the queues during a migration.
+            "visibility_timeout": 3_600,
             "socket_timeout": quarter,
             "socket_connect_timeout": min(4.0, quarter),
             "socket_keepalive": True,

@@ -14,8 +14,10 @@ __all__ = ["install"]
 
 def install(app: PlatformCelery) -> None:
     """
-    Connect the platform's parts to *app*: start-up checks, and the request class that buries what a child cannot.
+    Connect the platform's parts to *app*: start-up checks, and the drain that buries what no worker could run.
     """
-    from celery_platform.worker import checks
+    from celery_platform.worker import casualties, checks
 
     checks.install(app)
+    if app.platform.settings.is_redis:
+        app.steps["worker"].add(casualties.CasualtyDrain)
