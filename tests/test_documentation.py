@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -18,6 +18,7 @@ from celery_platform import defaults, outcomes
 from celery_platform.errors import PlatformError
 from celery_platform.routing import Router
 from celery_platform.settings import Settings
+from celery_platform.transport.casualties import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +135,7 @@ def test_the_lifecycle_page_names_every_outcome_and_every_reason_of_a_dead_lette
     page = (ROOT / "docs/lifecycle.md").read_text()
     code = (ROOT / "platform/celery_platform/execution.py").read_text()
     reasons = set(re.findall(r'"(exhausted|rejected|invalid|timeout|deadline)"', code))
-    names = ["Succeeded", "Skipped", "Deferred", "Retrying", "Buried", *sorted(reasons)]
+    names = ["Succeeded", "Skipped", "Deferred", "Retrying", "Buried", *sorted({*reasons, *get_args(Reason)})]
     assert reasons
     assert [name for name in names if f"`{name}`" not in page] == []
     assert all(hasattr(outcomes, name) for name in names[:5])
