@@ -94,6 +94,16 @@ def running(folder):
     return found if found and found.state == "ready" else None
 
 
+def gone(pid):
+    """
+    Tell whether a process has ended; one whose parent has died waits for init to notice.
+    """
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def lock_is_free(folder):
     return embedded.status(folder) is None and not embedded.stop(folder)
 
@@ -138,9 +148,9 @@ def test_it_leaves_with_its_last_user_and_keeps_the_data(folder):
     with client(folder) as redis_client:
         redis_client.set("kept", "yes")
     first.leave()
-    assert psutil.pid_exists(pid)
+    assert not gone(pid)
     second.leave()
-    wait_until(lambda: not psutil.pid_exists(pid) and not psutil.pid_exists(guardian), what="server and guardian to go")
+    wait_until(lambda: gone(pid) and gone(guardian), what="server and guardian to go")
     assert not Place.of(folder).socket.exists()
     embedded.ensure_running(folder)
     with client(folder) as redis_client:
@@ -156,7 +166,7 @@ def test_a_killed_user_neither_stops_it_for_the_others_nor_keeps_it_alive(folder
     with client(folder) as redis_client:
         assert redis_client.ping()
     other.kill()
-    wait_until(lambda: not psutil.pid_exists(pid), what="the server to leave after its last user was killed")
+    wait_until(lambda: gone(pid), what="the server to leave after its last user was killed")
 
 
 def test_a_killed_server_is_started_again_with_everything_it_had_acknowledged(folder, user):
@@ -175,10 +185,10 @@ def test_a_killed_guardian_takes_the_server_along_and_the_next_call_starts_both(
     with client(folder) as redis_client:
         redis_client.set("kept", "yes")
     os.kill(before.guardian_pid, signal.SIGKILL)
-    wait_until(lambda: not psutil.pid_exists(before.guardian_pid))
+    wait_until(lambda: gone(before.guardian_pid))
     embedded.ensure_running(folder)
     after = embedded.status(folder)
-    assert not psutil.pid_exists(before.pid)
+    wait_until(lambda: gone(before.pid), what="the first server to end")
     assert (after.pid, after.guardian_pid) != (before.pid, before.guardian_pid)
     with client(folder) as redis_client:
         assert redis_client.get("kept") == "yes"
@@ -187,7 +197,7 @@ def test_a_killed_guardian_takes_the_server_along_and_the_next_call_starts_both(
 def test_a_killed_guardian_leaves_no_server_when_nobody_comes(folder, user):
     pid = user.server_pid()
     os.kill(embedded.status(folder).guardian_pid, signal.SIGKILL)
-    wait_until(lambda: not psutil.pid_exists(pid), what="the server to follow its guardian")
+    wait_until(lambda: gone(pid), what="the server to follow its guardian")
 
 
 def test_a_forked_child_keeps_it_when_the_parent_is_killed_and_may_ask_itself(folder):
@@ -207,7 +217,7 @@ def test_a_forked_child_keeps_it_when_the_parent_is_killed_and_may_ask_itself(fo
     parent.process.wait(30)
     assert running(folder).pid == pid
     parent.leave()
-    wait_until(lambda: not psutil.pid_exists(pid))
+    wait_until(lambda: gone(pid))
 
 
 def test_ctrl_c_in_the_terminal_of_its_starter_does_not_reach_it(folder, user):
@@ -224,7 +234,7 @@ def test_stop_ends_it_whoever_uses_it_and_the_next_call_finds_the_data(folder):
         redis_client.set("kept", "yes")
     found = embedded.status(folder)
     assert embedded.stop(folder) is True
-    assert not psutil.pid_exists(found.pid)
+    assert gone(found.pid)
     assert embedded.status(folder) is None
     assert embedded.stop(folder) is False
     embedded.ensure_running(folder)
