@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import traceback
 from dataclasses import asdict, dataclass, field
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from celery_platform.clock import SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from celery_platform.clock import Clock
     from celery_platform.stores.base import Graves
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DeadLetter", "DeadLetters", "traceback_of"]
 
 _TRACEBACK_BYTES = 16_384
+_PAGE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +98,17 @@ class DeadLetters:
         """
         Return at most *limit* letters, the newest first; *where* picks among them.
         """
-        letters = [DeadLetter.from_json(record) for record in self._graves.letters(limit=limit)]
-        return letters if where is None else [letter for letter in letters if where(letter)]
+        if where is None:
+            return [DeadLetter.from_json(record) for record in self._graves.letters(limit=limit)]
+        return list(islice(filter(where, self._all()), limit))
+
+    def _all(self) -> Iterator[DeadLetter]:
+        for start in count(0, _PAGE):
+            page = self._graves.letters(limit=_PAGE, start=start)
+            yield from map(DeadLetter.from_json, page)
+            # A page may be short of letters that have just expired; only an empty one is the last.
+            if not page:
+                return
 
     def find(self, letter_id: str) -> DeadLetter | None:
         """

@@ -10,7 +10,7 @@ from pathlib import Path  # noqa: TC003 - pydantic reads the annotation
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from celery_platform.errors import ConfigurationError, did_you_mean
@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     unsafe: Literal["refuse", "warn"] = Field("refuse", description="What a start-up check does with an unsafe broker.")
     workdir: Path | None = Field(None, description="Folder of the embedded server; the working directory by default.")
 
+    _keywords: frozenset[str] = PrivateAttr(frozenset())
+
     @classmethod
     def load(cls, **overrides: Any) -> Settings:
         """
@@ -72,9 +74,11 @@ class Settings(BaseSettings):
                 f"Platform() got {unknown[0]!r}, which is no setting.{did_you_mean(unknown[0], cls.model_fields)}"
             )
         try:
-            return cls(**overrides)
+            settings = cls(**overrides)
         except ValidationError as error:
             raise ConfigurationError(_told(error)) from None
+        settings._keywords = frozenset(overrides)
+        return settings
 
     @field_validator("tasks", "queues", mode="before")
     @classmethod
@@ -165,12 +169,9 @@ class Settings(BaseSettings):
         """
         Tell where the value of *name* comes from: ``environment``, ``keyword`` or ``default``.
         """
-        import os
-
-        if name not in self.model_fields_set:
-            return "default"
-        in_environment = any(key.upper() == f"{_PREFIX}{name}".upper() for key in os.environ)
-        return "environment" if in_environment else "keyword"
+        if name in self._keywords:
+            return "keyword"
+        return "environment" if name in self.model_fields_set else "default"
 
     def shown(self, name: str) -> str:
         """

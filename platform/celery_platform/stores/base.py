@@ -22,9 +22,9 @@ class Graves(Protocol):
         Raises `StoreError` when the store cannot be reached.
         """
 
-    def letters(self, *, limit: int) -> Sequence[bytes]:
+    def letters(self, *, limit: int, start: int = 0) -> Sequence[bytes]:
         """
-        Return the newest records, at most *limit*.
+        Return the newest records, at most *limit*, without the *start* newest.
         """
 
     def letter(self, letter_id: str) -> bytes | None:

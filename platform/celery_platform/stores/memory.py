@@ -33,12 +33,12 @@ class MemoryGraves:
         self._letters[letter_id] = (at, self._clock.now() + ttl, record)
         return True
 
-    def letters(self, *, limit: int) -> Sequence[bytes]:
+    def letters(self, *, limit: int, start: int = 0) -> Sequence[bytes]:
         """
-        Return the newest records, at most *limit*.
+        Return the newest records, at most *limit*, without the *start* newest.
         """
         self._expire()
-        return [record for _, _, record in sorted(self._letters.values(), reverse=True)[:limit]]
+        return [record for _, _, record in sorted(self._letters.values(), reverse=True)[start : start + limit]]
 
     def letter(self, letter_id: str) -> bytes | None:
         """

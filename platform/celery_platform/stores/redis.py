@@ -91,12 +91,12 @@ class RedisStore:
             pipe.zremrangebyscore(self.keys.dead, "-inf", at - ttl)
             return bool(pipe.execute()[0])
 
-    def letters(self, *, limit: int) -> Sequence[bytes]:
+    def letters(self, *, limit: int, start: int = 0) -> Sequence[bytes]:
         """
-        Return the newest records, at most *limit*.
+        Return the newest records, at most *limit*, without the *start* newest.
         """
         with _told():
-            ids: list[Any] = self.client.zrevrange(self.keys.dead, 0, limit - 1)
+            ids: list[Any] = self.client.zrevrange(self.keys.dead, start, start + limit - 1)
             if not ids:
                 return []
             records: list[Any] = self.client.mget([self.keys.dead_letter(_text(letter_id)) for letter_id in ids])
