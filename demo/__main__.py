@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from celery_platform.errors import PlatformError
 from demo.sinks import SECRET, MailSink, WebSink, listening
 from demo.stage import ROOT, Stage, free_port
 from demo.view import Board, Snapshot, summary, tally
@@ -44,19 +45,20 @@ def main(*, keep: bool) -> None:
     os.chdir(ROOT)
     _environment(folder)
     stage = Stage(folder, free_port())
-    kept = False
+    status = 1
     try:
-        done = _play(console, stage)
-        kept = keep and done
+        status = 0 if _play(console, stage) else 1
     except KeyboardInterrupt:
         console.print("interrupted")
-        sys.exit(_INTERRUPTED)
+        status = _INTERRUPTED
+    except PlatformError as error:
+        console.print(str(error), markup=False)
     finally:
-        if kept:
+        if keep and status == 0:
             _tell_how_to_stop(console, stage)
         else:
             _clear(stage)
-    sys.exit(0 if done else 1)
+    sys.exit(status)
 
 
 def _environment(folder: Path) -> None:
@@ -65,6 +67,8 @@ def _environment(folder: Path) -> None:
         del os.environ[name]
     os.environ |= {
         "PLATFORM_WORKDIR": str(folder),
+        "PLATFORM_QUEUES": "mail,hooks,heavy",
+        "PLATFORM_ROUTES": "tasks.email.*=mail,tasks.webhooks.*=hooks,tasks.reports.*=heavy,tasks.images.*=heavy",
         "TASKS_WEBHOOK_ALLOW_PRIVATE": "1",
         "TASKS_WEBHOOK_SECRET": SECRET,
         "TASKS_MAIL_FROM": "shop@example.com",
@@ -127,6 +131,9 @@ def _judge(console: Console, stage: Stage, snapshot: Snapshot, knocks: Counter[s
 def _clear(stage: Stage) -> None:
     from celery_platform import embedded
 
+    # An impatient second Ctrl-C must not leave processes behind.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     stage.drop_curtain()
     embedded.stop(stage.folder)
     shutil.rmtree(stage.folder, ignore_errors=True)

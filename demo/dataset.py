@@ -1,5 +1,5 @@
 """
-Make `demo/data` again, byte for byte: ``python -m demo.dataset``.
+Make `demo/data` again: ``python -m demo.dataset``.
 """
 
 from __future__ import annotations

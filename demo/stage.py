@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ __all__ = ["ROOT", "Stage", "free_port"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _TERM_GRACE = 20.0
+_PORTS = range(20_000, 32_000)
 
 
 @dataclass(slots=True)
@@ -106,7 +108,12 @@ class Stage:
 def free_port() -> int:
     """
     Return a port of the loopback interface that nobody listens on.
+
+    It lies below the range from which the kernel gives ports to whoever connects, so that it is still free a moment
+    later.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = random.SystemRandom().choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
