@@ -32,7 +32,7 @@ class RabbitServer(Server):
     patience = 120.0
 
     def __init__(self, *, config: Mapping[str, str] | None = None) -> None:
-        wrapper = need("rabbitmq-server")
+        wrapper = need("rabbitmq-server", also=[f"{_SCRIPTS}/rabbitmq-server"])
         script = f"{_SCRIPTS}/rabbitmq-server"
         self.binary = script if os.access(script, os.X_OK) else wrapper
         self._epmd_binary = need("epmd")
