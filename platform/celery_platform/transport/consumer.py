@@ -362,10 +362,14 @@ class Consumer:
         suspect = next((delivery for delivery in deliveries if delivery.deaths and delivery.deaths >= last), None)
         if suspect is None:
             return deliveries
-        self._last_chance = suspect.field
         others = [delivery.field for delivery in deliveries if delivery is not suspect]
-        if others:
-            self.holdings.settle([Settlement("return", field) for field in reversed(others)])
+        self.holdings.settle([Settlement("return", field) for field in reversed(others)])
+        try:
+            self.flush()
+        except (RedisError, OSError):
+            self.holdings.settle([Settlement("return", suspect.field)])
+            return []
+        self._last_chance = suspect.field
         return [suspect]
 
     def settle_soon(self) -> None:
