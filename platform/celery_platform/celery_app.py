@@ -38,8 +38,18 @@ class PlatformCelery(Celery):
         return super()._connection(url, **options)  # type: ignore[misc]  # the stubs leave it out
 
     def _get_backend(self) -> Any:
+        
         self.platform.prepare()
-        return super()._get_backend()  # type: ignore[misc]
+        backend = super()._get_backend()  # type: ignore[misc]
+        if isinstance(backend, RedisBackend):
+            # Celery subscribes to the result of every call before it publishes it, and waits for twenty seconds when
+            # the store is away; `AsyncResult.get` subscribes and looks by itself, and only for results it is asked for.
+            backend.on_task_call = _no_subscription  # type: ignore[method-assign, assignment]
+        return backend
+
+
+def _no_subscription(_producer: Any, _task_id: str) -> None:
+    pass
 
 
 class Platform:
@@ -70,7 +80,7 @@ class Platform:
         """
         The configured Celery app; nothing is imported, started or connected before it is used.
         """
-        from celery_platform import defaults, worker
+        from celery_platform import defaults, results, worker
         from celery_platform.payload import Writable, to_wire
 
         register_type(Writable, None, to_wire)
@@ -85,6 +95,7 @@ class Platform:
                 self.settings, self.router.queues, broker_url=self.broker_url, result_url=self.result_url
             )
         )
+        results.install(app)
         worker.install(app)
         return app
 
