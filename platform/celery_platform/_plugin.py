@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import platform as standard_platform
-from importlib import import_module
+from importlib import import_module, reload
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 
 __all__ = ["LazyCommand", "dead", "embedded", "route", "settings"]
 
-# SIGTERM means: finish what runs within the soft shutdown's time, give the rest back. billiard reads this when it is
-# first imported, and its children then ignore a SIGTERM that is sent to the whole process group.
-os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+
+def _remap_sigterm() -> None:
+    # SIGTERM means: finish what runs within the soft shutdown's time, give the rest back; and the children ignore one
+    # that is sent to the whole process group. billiard read the variable when Celery's command line imported it, before
+    # any plug-in; it reads it again here, for this app alone and before its worker is loaded.
+    if "REMAP_SIGTERM" not in os.environ:
+        os.environ["REMAP_SIGTERM"] = "SIGQUIT"
+        reload(import_module("billiard.common"))
 
 
 def _answer(name: str) -> PlatformCelery:
     if name != "app":
         raise AttributeError(f"module 'platform' has no attribute {name!r}")
+    _remap_sigterm()
     try:
         from celery_platform.celery_app import current_app
 

@@ -38,18 +38,9 @@ class PlatformCelery(Celery):
         return super()._connection(url, **options)  # type: ignore[misc]  # the stubs leave it out
 
     def _get_backend(self) -> Any:
-        
+
         self.platform.prepare()
-        backend = super()._get_backend()  # type: ignore[misc]
-        if isinstance(backend, RedisBackend):
-            # Celery subscribes to the result of every call before it publishes it, and waits for twenty seconds when
-            # the store is away; `AsyncResult.get` subscribes and looks by itself, and only for results it is asked for.
-            backend.on_task_call = _no_subscription  # type: ignore[method-assign, assignment]
-        return backend
-
-
-def _no_subscription(_producer: Any, _task_id: str) -> None:
-    pass
+        return super()._get_backend()  # type: ignore[misc]
 
 
 class Platform:

@@ -113,7 +113,6 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
     if settings.broker_kind == "amqp":
         return {
             "confirm_publish": True,
-            "confirm_timeout": settings.publish_timeout,
             "read_timeout": None,
             "write_timeout": settings.publish_timeout,
         }

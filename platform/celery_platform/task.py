@@ -84,6 +84,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
 
     # Attempts are counted by the retry policy; Celery's own count stays out of the way.
     max_retries = None
+    Request = "celery_platform.worker.request:PlatformRequest"
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> PlatformResult[R]:
         """
@@ -106,6 +107,8 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         if options.get("argsrepr") is None and (shown := self.contract.argsrepr(wire_args, wire_kwargs)) is not None:
             options["argsrepr"], options["kwargsrepr"] = shown
         self._route(options)
+        if self.platform.settings.broker_kind == "amqp":
+            options.setdefault("confirm_timeout", self.platform.settings.publish_timeout)
         if options.get("countdown") and self.platform.settings.broker_kind == "amqp":
             # RabbitMQ delays by whole seconds, and Celery refuses a part of one.
             options["countdown"] = ceil(options["countdown"])
