@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from celery_platform.celery_app import PlatformCelery
 
-__all__ = ["LazyCommand", "dead", "embedded", "route", "settings"]
+__all__ = ["LazyCommand", "dead", "embedded", "route", "schedule", "settings"]
 
 
 def _remap_sigterm() -> None:
@@ -73,4 +73,5 @@ def _command(name: str, short_help: str) -> LazyCommand:
 settings = _command("settings", "List every setting of the platform with its source.")
 route = _command("route", "Explain where a call would go.")
 dead = _command("dead", "List and show dead letters.")
+schedule = _command("schedule", "Look at the schedules and steer them.")
 embedded = _command("embedded", "Start, stop or show the embedded Redis of this folder.")

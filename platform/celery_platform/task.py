@@ -29,6 +29,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps as kombu_dumps
 
 from celery_platform import burial, events
+from celery_platform.beat import runs
 from celery_platform.current import RunningCall, running
 from celery_platform.errors import PayloadInvalid, PublishError
 from celery_platform.execution import AttemptTimedOut, execute
@@ -171,6 +172,8 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         request = self.request
         if request.called_directly:
             return self.run(*args, **kwargs)
+        if not runs.may_run(self.platform.state, request):
+            raise Ignore("another copy of this firing's message was first")
         call = call_from(self.name, request)
         started = time.monotonic()
         with running(RunningCall(call, self._reporter())):
@@ -223,6 +226,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
                 str(self.request.id), f"discarded: {outcome.reason}", self.request, store_result=not self.ignore_result
             )
             self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+            runs.ended(self.platform.state, self.request, "discarded")
         raise Ignore(f"discarded: {outcome.reason}")
 
     def _publish_again(self, call: Call, outcome: Deferred | Retrying) -> Signature[Any]:

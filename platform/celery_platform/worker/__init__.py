@@ -16,8 +16,10 @@ def install(app: PlatformCelery) -> None:
     """
     Connect the platform's parts to *app*: start-up checks, and the drain that buries what no worker could run.
     """
+    from celery_platform.beat import runs
     from celery_platform.worker import casualties, checks
 
     checks.install(app)
+    runs.install(app)
     if app.platform.settings.is_redis:
         app.steps["worker"].add(casualties.CasualtyDrain)
