@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from celery_platform.clock import SYSTEM
 from celery_platform.errors import PlatformError
@@ -18,10 +18,36 @@ if TYPE_CHECKING:
 
     from celery_platform.outcomes import Call
 
-__all__ = ["RunningCall", "current_call", "running"]
+__all__ = ["Hold", "RunningCall", "current_call", "current_or_none", "running"]
 
 # Two updates a second are what a person can read; more would only load the result store.
 _PROGRESS_INTERVAL = 0.5
+
+
+class Hold(Protocol):
+    """What guards keep for a running call."""
+
+    @property
+    def fence(self) -> int:
+        """
+        The fencing token of this run.
+        """
+
+    @property
+    def cancelled(self) -> bool:
+        """
+        Whether the call should stop.
+        """
+
+    def once(self, step: str, do: Callable[[], Any] | None) -> Any:
+        """
+        Do a step of the call once over all its runs.
+        """
+
+    def spent(self, limit: str, amount: float) -> None:
+        """
+        Say what the call really cost.
+        """
 
 
 @dataclass(slots=True)
@@ -34,6 +60,7 @@ class RunningCall:
 
     call: Call
     report: Callable[[dict[str, object]], None] | None = None
+    hold: Hold | None = field(default=None, repr=False)
     _reported_at: float = field(default=float("-inf"), repr=False)
 
     @property
@@ -78,6 +105,41 @@ class RunningCall:
         """
         return None if self.call.scheduled_for is None else datetime.fromisoformat(self.call.scheduled_for)
 
+    @property
+    def fence(self) -> int:
+        """
+        A number that grows with every run of any idempotent call; 0 without `idempotency`.
+
+        Hand it to what the body writes to, so that a run that was overtaken can be told apart.
+        """
+        return 0 if self.hold is None else self.hold.fence
+
+    @property
+    def cancelled(self) -> bool:
+        """
+        Whether somebody cancelled the call, or another run has taken it over: the body should stop soon.
+        """
+        return self.hold is not None and self.hold.cancelled
+
+    def once(self, step: str, do: Callable[[], Any] | None = None) -> Any:
+        """
+        Do *step* once over all runs of this call.
+
+        With *do*: return what it returned, recorded as JSON, and never call it again; a crash between the two runs
+        it once more. Without: return True the first time and False ever after, so a crash skips the step.
+        Outside a worker nothing is recorded. Records last for a day. Raises `StoreError` when the store is away.
+        """
+        if self.hold is None:
+            return True if do is None else do()
+        return self.hold.once(step, do)
+
+    def spent(self, limit: str, amount: float) -> None:
+        """
+        Tell the rate limit named *limit* what the call really cost; the difference to its `cost` is given back.
+        """
+        if self.hold is not None:
+            self.hold.spent(limit, amount)
+
     def progress(self, done: int, total: int, message: str = "") -> None:
         """
         Say how far the work is; shown as state ``PROGRESS`` with ``done``, ``total`` and ``message``.
@@ -107,6 +169,13 @@ def current_call() -> RunningCall:
             "current_call() was asked outside a running task. Call it from the body of a @platform_task."
         )
     return call
+
+
+def current_or_none() -> RunningCall | None:
+    """
+    Return the call this code runs for, or nothing outside a task.
+    """
+    return _running.get()
 
 
 @contextmanager

@@ -14,6 +14,11 @@ The tree::
     │   └── PayloadTooLarge         more bytes than `PLATFORM_MAX_PAYLOAD_BYTES`
     ├── PublishError                the broker did not take the call; nothing was enqueued
     ├── StoreError                  the state store could not be reached
+    ├── GuardError                  a guard refused
+    │   ├── IdempotencyConflict     the key is held, and the policy says to raise
+    │   ├── IdempotencyMismatch     the key is held by a call with other arguments
+    │   ├── BreakerOpen             the circuit breaker lets no call through
+    │   └── LimitExceeded           a limit was reached, and the call may not wait longer
     └── EmbeddedServerError         no embedded Redis could be started
 """
 
@@ -26,8 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "BreakerOpen",
     "ConfigurationError",
     "EmbeddedServerError",
+    "GuardError",
+    "IdempotencyConflict",
+    "IdempotencyMismatch",
+    "LimitExceeded",
     "PayloadError",
     "PayloadInvalid",
     "PayloadTooLarge",
@@ -130,6 +140,28 @@ class PublishError(PlatformError):
 
 class StoreError(PlatformError):
     """The state store could not be reached."""
+
+
+class GuardError(PlatformError):
+    """A guard refused; *retry_after* is when it may be different, in seconds."""
+
+    retry_after: float = 0.0
+
+
+class IdempotencyConflict(GuardError):  # noqa: N818 - the field's word
+    """The key is held by another call, and the policy says to raise."""
+
+
+class IdempotencyMismatch(GuardError):  # noqa: N818
+    """The key is held by a call with other arguments: one key is one piece of work."""
+
+
+class BreakerOpen(GuardError):  # noqa: N818
+    """The circuit breaker lets no call through."""
+
+
+class LimitExceeded(GuardError):  # noqa: N818
+    """A limit was reached, and the call may not wait longer."""
 
 
 class EmbeddedServerError(PlatformError):

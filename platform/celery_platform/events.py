@@ -13,14 +13,18 @@ from typing import Protocol
 from celery_platform.clock import SYSTEM
 
 __all__ = [
+    "BreakerMoved",
     "CallBuried",
+    "CallDeduplicated",
     "CallDeferred",
     "CallDiscarded",
     "CallEnqueued",
     "CallEvent",
     "CallRetrying",
     "CallSucceeded",
+    "GuardsUnreachable",
     "Hook",
+    "LimitPassed",
     "emit",
     "listening",
     "subscribe",
@@ -84,6 +88,37 @@ class CallBuried(CallEvent):
 
     reason: str
     attempts: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDeduplicated(CallEvent):
+    """The call was not enqueued: its idempotency key is held by *holder*."""
+
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerMoved(CallEvent):
+    """A call made the circuit breaker *breaker* go from the state *was* to *now*."""
+
+    breaker: str
+    was: str
+    now: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitPassed(CallEvent):
+    """A limit in `dry_run` would have refused the call."""
+
+    limit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardsUnreachable(CallEvent):
+    """The guards' store did not answer; *rule* is what was done: ``allow`` or ``defer``."""
+
+    rule: str
     error: str
 
 

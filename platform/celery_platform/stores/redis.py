@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from celery_platform.stores.keys import Keys
 
-__all__ = ["RedisStore", "connect"]
+__all__ = ["RedisStore", "connect", "told"]
 
 _TIMEOUT = 5.0
 
@@ -84,7 +84,7 @@ class RedisStore:
 
         Raises `StoreError` when the store cannot be reached.
         """
-        with _told():
+        with told():
             pipe = self.client.pipeline(transaction=True)
             pipe.set(self.keys.dead_letter(letter_id), record, nx=True, px=int(ttl * 1000))
             pipe.zadd(self.keys.dead, {letter_id: at}, nx=True)
@@ -95,7 +95,7 @@ class RedisStore:
         """
         Return the newest records, at most *limit*, without the *start* newest.
         """
-        with _told():
+        with told():
             ids: list[Any] = self.client.zrevrange(self.keys.dead, start, start + limit - 1)
             if not ids:
                 return []
@@ -106,7 +106,7 @@ class RedisStore:
         """
         Return one record, or nothing.
         """
-        with _told():
+        with told():
             record: Any = self.client.get(self.keys.dead_letter(letter_id))
             return record if record is None else bytes(record)
 
@@ -114,12 +114,15 @@ class RedisStore:
         """
         Return how many letters lie here.
         """
-        with _told():
+        with told():
             return int(self.client.zcard(self.keys.dead))
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
+    """
+    Turn every error of redis-py into a `StoreError` that names the remedy.
+    """
     from redis.exceptions import RedisError
 
     try:
