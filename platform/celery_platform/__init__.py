@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from celery_platform.celery_app import PlatformCelery as _PlatformCelery
     from celery_platform.current import current_call
     from celery_platform.decorator import platform_task
+    from celery_platform.guards.circuit_breaker import CircuitBreaker
+    from celery_platform.guards.idempotency import Idempotency
+    from celery_platform.guards.limits import ConcurrencyLimit, RateLimit
     from celery_platform.outcomes import Dead, Discard, RetryAfter, Snooze
     from celery_platform.payload import PII, Secret
 
@@ -24,9 +27,13 @@ if TYPE_CHECKING:
 __all__ = [
     "PII",
     "Backoff",
+    "CircuitBreaker",
+    "ConcurrencyLimit",
     "Dead",
     "Discard",
+    "Idempotency",
     "Platform",
+    "RateLimit",
     "RetryAfter",
     "Secret",
     "Snooze",
@@ -38,9 +45,13 @@ __all__ = [
 _HOMES = {
     "PII": "payload",
     "Backoff": "backoff",
+    "CircuitBreaker": "guards.circuit_breaker",
+    "ConcurrencyLimit": "guards.limits",
     "Dead": "outcomes",
     "Discard": "outcomes",
+    "Idempotency": "guards.idempotency",
     "Platform": "celery_app",
+    "RateLimit": "guards.limits",
     "RetryAfter": "outcomes",
     "Secret": "payload",
     "Snooze": "outcomes",

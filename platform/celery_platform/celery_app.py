@@ -13,10 +13,12 @@ from kombu.utils.json import register_type
 
 from celery_platform.dead_letters import DeadLetters
 from celery_platform.errors import ConfigurationError
+from celery_platform.guards.board import Board
 from celery_platform.routing import Router
 from celery_platform.settings import REDIS_SCHEMES, Settings
 from celery_platform.stores.keys import Keys
 from celery_platform.stores.redis import RedisStore
+from celery_platform.stores.redis_guards import RedisGuards
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,6 +136,20 @@ class Platform:
         The dead letters of this namespace.
         """
         return DeadLetters(self.state, ttl=self.settings.dead_letter_ttl)
+
+    @cached_property
+    def guards(self) -> RedisGuards:
+        """
+        The shared state of all guards.
+        """
+        return RedisGuards(self.state)
+
+    @cached_property
+    def board(self) -> Board:
+        """
+        What is paused or cancelled, as this process knows it.
+        """
+        return Board(self.guards)
 
     def prepare(self) -> None:
         """

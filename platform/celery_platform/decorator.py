@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 from kombu.utils.json import dumps
 
 from celery_platform.errors import PolicyError
+from celery_platform.guards.admission import GuardAdmission
+from celery_platform.guards.key_template import Signature
+from celery_platform.guards.rules import guards_of
 from celery_platform.payload import Contract
 from celery_platform.policy import HARD_LIMIT_GRACE, TaskPolicy, check_options
 from celery_platform.task import PlatformTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
     from typing import Literal
 
     from celery_platform.backoff import Backoff
+    from celery_platform.guards.circuit_breaker import CircuitBreaker
+    from celery_platform.guards.idempotency import Idempotency
+    from celery_platform.guards.limits import Limit
     from celery_platform.routing import PriorityClass
 
 __all__ = ["platform_task"]
@@ -26,7 +32,8 @@ __all__ = ["platform_task"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_WORDS = frozenset({"bind", "deadline", "name", "priority", "queue", "retry", "timeout"})
+_GUARDS = frozenset({"breaker", "idempotency", "limits"})
+_WORDS = frozenset({"bind", "deadline", "name", "priority", "queue", "retry", "timeout"}) | _GUARDS
 
 
 @overload
@@ -41,6 +48,9 @@ def platform_task(
     retry: Backoff | None = ...,
     timeout: float | timedelta | None = ...,
     deadline: float | timedelta | None = ...,
+    idempotency: Idempotency | None = ...,
+    breaker: CircuitBreaker | Sequence[CircuitBreaker] | None = ...,
+    limits: Limit | Sequence[Limit] | None = ...,
     **celery_options: Any,
 ) -> Callable[[Callable[Concatenate[Any, P], R]], PlatformTask[P, R]]: ...
 @overload
@@ -53,6 +63,9 @@ def platform_task(
     retry: Backoff | None = ...,
     timeout: float | timedelta | None = ...,
     deadline: float | timedelta | None = ...,
+    idempotency: Idempotency | None = ...,
+    breaker: CircuitBreaker | Sequence[CircuitBreaker] | None = ...,
+    limits: Limit | Sequence[Limit] | None = ...,
     **celery_options: Any,
 ) -> Callable[[Callable[P, R]], PlatformTask[P, R]]: ...
 def platform_task(function: Any = None, /, *, bind: bool = False, name: str | None = None, **words: Any) -> Any:
@@ -60,7 +73,8 @@ def platform_task(function: Any = None, /, *, bind: bool = False, name: str | No
     Make a function a task with policies; works bare, and with keywords.
 
     *queue* and *priority* (`critical`, `high`, `normal`, `low`, `bulk`) route it; *retry* is a `Backoff`; *timeout*
-    bounds one attempt and *deadline* the whole call, in seconds or as `timedelta`. *bind* hands the task itself over
+    bounds one attempt and *deadline* the whole call, in seconds or as `timedelta`. *idempotency*, *breaker* (one
+    `CircuitBreaker` or several) and *limits* (`RateLimit`, `ConcurrencyLimit`) stand before the body. *bind* hands the task itself over
     as first argument. Celery's own task options pass through.
 
     Raises `PolicyError` or `UnknownQueue` at import, for unknown words and for combinations that cannot work.
@@ -82,7 +96,7 @@ def _task_of(
     platform = current_platform()
     app = platform.app
     task = name or app.gen_task_name(body.__name__, body.__module__)
-    named = {word: words[word] for word in words if word in _WORDS}
+    named = {word: words[word] for word in words if word in _WORDS - _GUARDS}
     options = {word: words[word] for word in words if word not in _WORDS}
     policy = TaskPolicy.of(task, router=platform.router, **named)
     check_options(task, options, policy, _WORDS)
@@ -91,6 +105,9 @@ def _task_of(
         options |= {"soft_time_limit": policy.timeout, "time_limit": policy.timeout + HARD_LIMIT_GRACE}
     if contract.private_result:
         options["resultrepr_maxsize"] = 0
+    asked = {word: words[word] for word in words if word in _GUARDS}
+    guards = guards_of(task, Signature(body, bound=bind), **asked)
+    guarded = guards and GuardAdmission(task, guards, platform, load=contract.load, dump=contract.dump_result)
     make: Any = app.task
     made: PlatformTask[Any, Any] = make(
         body,
@@ -102,6 +119,7 @@ def _task_of(
         contract=contract,
         policy=policy,
         platform=platform,
+        guarded=guarded,
         **options,
     )
     return made

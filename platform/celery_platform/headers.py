@@ -23,9 +23,11 @@ from celery_platform.clock import SYSTEM
 from celery_platform.outcomes import Call, Retrying
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celery_platform.outcomes import Deferred
 
-__all__ = ["DEADLINE", "ENQUEUED_AT", "SCHEDULED_FOR", "call_from", "counters_after"]
+__all__ = ["DEADLINE", "ENQUEUED_AT", "SCHEDULED_FOR", "call_from", "counters_after", "was_published_before"]
 
 ENQUEUED_AT = "platform_enqueued_at"
 DEADLINE = "platform_deadline"
@@ -73,6 +75,13 @@ def counters_after(call: Call, outcome: Deferred | Retrying) -> dict[str, Any]:
         FIRST_FAILED_AT: call.first_failed_at if call.first_failed_at is not None else SYSTEM.now(),
         DELAY: outcome.delay,
     }
+
+
+def was_published_before(headers: Mapping[str, Any]) -> bool:
+    """
+    Tell whether these are the headers of a retry or a deferral, and not of a first publish.
+    """
+    return bool(headers.get(FAILURES) or headers.get(DEFERRALS))
 
 
 def _queue(routing_key: Any) -> str | None:

@@ -25,15 +25,18 @@ import orjson
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.result import AsyncResult, EagerResult
+from celery.utils import uuid
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps as kombu_dumps
 
 from celery_platform import burial, events
 from celery_platform.beat import runs
 from celery_platform.current import RunningCall, running
-from celery_platform.errors import PayloadInvalid, PublishError
+from celery_platform.errors import IdempotencyConflict, PayloadInvalid, PublishError
 from celery_platform.execution import AttemptTimedOut, execute
-from celery_platform.headers import DEADLINE, ENQUEUED_AT, call_from, counters_after
+from celery_platform.guards.board import BoardAdmission
+from celery_platform.guards.refusals import mismatch
+from celery_platform.headers import DEADLINE, ENQUEUED_AT, call_from, counters_after, was_published_before
 from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped, Succeeded, Verdict
 from celery_platform.payload import check_size, scrub, scrub_text
 from celery_platform.routing import PLAIN_QUEUE, priority_number
@@ -44,9 +47,11 @@ if TYPE_CHECKING:
     from celery.canvas import Signature
 
     from celery_platform.celery_app import Platform
+    from celery_platform.guards.admission import GuardAdmission
     from celery_platform.outcomes import Call, Outcome
     from celery_platform.payload import Contract
     from celery_platform.policy import TaskPolicy
+    from celery_platform.stores.guard_state import Claimed
 
 __all__ = ["PlatformResult", "PlatformTask", "PublishFailed"]
 
@@ -60,9 +65,18 @@ class PublishFailed(PublishError, OperationalError):  # noqa: N818 - Celery's fa
 
 
 class PlatformResult(AsyncResult[R], Generic[R]):
-    """The result of a call; `get` returns what the task's return annotation promises."""
+    """
+    The result of a call; `get` returns what the task's return annotation promises.
+
+    *is_duplicate* tells that nothing was enqueued because the idempotency key is held: this is then the result of the
+    holder, in state *holder_state* (``waiting``, ``parked``, ``running``, ``done``), which took the key *age* seconds
+    ago.
+    """
 
     contract: Contract | None = None
+    is_duplicate: bool = False
+    holder_state: str | None = None
+    age: float = 0.0
 
     def get(self, *args: Any, **kwargs: Any) -> R:
         """
@@ -82,6 +96,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
     contract: Contract
     policy: TaskPolicy
     platform: Platform
+    guarded: GuardAdmission | None = None
 
     # Attempts are counted by the retry policy; Celery's own count stays out of the way.
     max_retries = None
@@ -115,9 +130,13 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             options["countdown"] = ceil(options["countdown"])
         headers = self._stamp(options.get("headers"))
         options["headers"] = headers
+        claimed = self._claim(wire_args, wire_kwargs, options)
+        if claimed is not None and claimed.verdict not in {"new", "unclaimed"}:
+            return self._duplicate(claimed, options)
         try:
             result = super().apply_async(wire_args, wire_kwargs, **options)
         except OperationalError as error:
+            self._unclaim(claimed, wire_args, wire_kwargs, options)
             raise PublishFailed(
                 f"{self.name} was not enqueued: the broker did not take it within "
                 f"{self.platform.settings.publish_timeout:g} s ({error}). Check PLATFORM_BROKER_URL and that the "
@@ -176,8 +195,11 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             raise Ignore("another copy of this firing's message was first")
         call = call_from(self.name, request)
         started = time.monotonic()
+        admission = None if request.is_eager else self.guarded or BoardAdmission(self.name, self.platform.board)
         with running(RunningCall(call, self._reporter())):
-            outcome = execute(call, lambda: self._body(args, kwargs), backoff=self.policy.retry)
+            outcome = execute(call, lambda: self._body(args, kwargs), admission=admission, backoff=self.policy.retry)
+        if admission is not None and isinstance(outcome, Buried) and outcome.reason == "deadline":
+            admission.unclaim(call.id, call.args, call.kwargs)
         if self.contract.private:
             outcome = self._scrubbed(outcome, args, kwargs)
         return self._settled(call, outcome, time.monotonic() - started)
@@ -267,6 +289,47 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         error: Any = _scrubbed_error(outcome.error, secrets)
         return replace(outcome, error=error)
 
+    def _claim(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]) -> Claimed | None:
+        admission = self.guarded
+        policy = None if admission is None else admission.guards.idempotency
+        if admission is None or policy is None or not policy.claims_at_enqueue or self._is_eager():
+            return None
+        # A member of a group or chord that was answered here would never report; it is claimed when it runs.
+        if was_published_before(options["headers"]) or options.get("chord") or options.get("group_id"):
+            return None
+        call_id = options["task_id"] = options.get("task_id") or uuid()
+        claimed = admission.claim(call_id, args, kwargs, delay=_wait_of(options))
+        if claimed is not None and claimed.delay > 0:
+            options["countdown"] = claimed.delay
+        return claimed
+
+    def _unclaim(
+        self, claimed: Claimed | None, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        if self.guarded is not None and claimed is not None and claimed.verdict == "new":
+            self.guarded.unclaim(options["task_id"], args, kwargs)
+
+    def _duplicate(self, claimed: Claimed, options: dict[str, Any]) -> PlatformResult[R]:
+        if claimed.verdict == "mismatch":
+            raise mismatch(self.name, "of this call", claimed.holder)
+        if claimed.verdict == "raise":
+            raise IdempotencyConflict(
+                f"{self.name}: the idempotency key of this call is held by {claimed.holder} ({claimed.state}) for"
+                f" {claimed.age:.0f} s. Wait for that call, or choose on_conflict='return_existing'."
+            )
+        result = self.AsyncResult(claimed.holder)
+        result.is_duplicate, result.holder_state, result.age = True, claimed.state, claimed.age
+        if events.listening():
+            events.emit(
+                events.CallDeduplicated(
+                    call_id=options["task_id"], task=self.name, queue=options.get("queue"), holder=claimed.holder
+                )
+            )
+        return result
+
+    def _is_eager(self) -> bool:
+        return bool(self.app.conf.task_always_eager)
+
     def _reporter(self) -> Any:
         if self.request.is_eager:
             return None
@@ -308,6 +371,12 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         if self.policy.deadline is not None:
             headers.setdefault(DEADLINE, now + self.policy.deadline)
         return headers
+
+
+def _wait_of(options: Mapping[str, Any]) -> float:
+    eta: Any = options.get("eta")
+    wait = eta.timestamp() - time.time() if hasattr(eta, "timestamp") else options.get("countdown")
+    return max(float(wait or 0.0), 0.0)
 
 
 def _retry_signal(outcome: Retrying, signature: Signature[Any], *, is_eager: bool) -> Retry:

@@ -9,7 +9,7 @@ import logging
 import random
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from celery_platform import events
 from celery_platform.clock import SYSTEM
@@ -39,18 +39,28 @@ _PATIENCE = (0.1, 0.3, 1.0)
 _LONGEST_WAIT = 30.0
 
 
+class Home(Protocol):
+    """What owns the shared state: the platform."""
+
+    @property
+    def guards(self) -> RedisGuards:
+        """
+        The shared state of all guards.
+        """
+
+
 class GuardAdmission:
     """
-    The guards of *task* on one state store.
+    The guards of *task* on the state store of *home*.
 
     *load* turns wire arguments into the body's, *dump* a returned value into its wire form.
     """
 
-    def __init__(  # noqa: PLR0913 - two of them are the payload contract
+    def __init__(
         self,
         task: str,
         guards: Guards,
-        state: RedisGuards,
+        home: Home,
         *,
         load: Callable[[Any, Any], Arguments],
         dump: Callable[[Any], Any] = lambda value: value,
@@ -58,10 +68,17 @@ class GuardAdmission:
     ) -> None:
         self.task = task
         self.guards = guards
-        self.state = state
+        self._home = home
         self._load = load
         self._dump = dump
         self._clock = clock
+
+    @property
+    def state(self) -> RedisGuards:
+        """
+        The shared state, connected when it is first asked.
+        """
+        return self._home.guards
 
     def claim(self, call_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, delay: float) -> Claimed | None:
         """
@@ -174,7 +191,7 @@ class GuardAdmission:
         pairs = zip(self.guards.breakers, ticket.request.rules[offset:], strict=False)
         verdicts = {getattr(rule, "id", ""): breaker.judge(outcome) for breaker, rule in pairs}
         waits = isinstance(outcome, (Retrying, Deferred))
-        done = isinstance(outcome, (Succeeded, Skipped)) and not (isinstance(outcome, Skipped) and outcome.discarded)
+        done = isinstance(outcome, Succeeded) or (isinstance(outcome, Skipped) and _is_answer(outcome))
         return Settlement(
             ending="waiting" if waits else "done" if done else "freed",
             result=self._kept(outcome.value) if isinstance(outcome, (Succeeded, Skipped)) and done else None,
@@ -217,6 +234,11 @@ class GuardAdmission:
     def _tell_outage(self, call_id: str, rule: str, error: StoreError) -> None:
         logger.error("The guards of %s[%s] could not be asked (%s): %s", self.task, call_id, rule, error)
         events.emit(events.GuardsUnreachable(call_id=call_id, task=self.task, rule=rule, error=str(error)))
+
+
+def _is_answer(outcome: Skipped) -> bool:
+    # An exception in its place is a signal to the engine (`Ignore`, `Reject`), and no result.
+    return not outcome.discarded and not isinstance(outcome.value, BaseException)
 
 
 def _key_of(rule: Any) -> str:

@@ -57,10 +57,12 @@ def render_key(key: Key, signature: Signature, args: tuple[Any, ...], kwargs: Ma
 
 
 class Signature:
-    """The argument names of a task, ready to bind calls to them."""
+    """The argument names of a task, ready to bind calls to them; *bound* leaves out the task itself."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._signature = inspect.signature(function)
+    def __init__(self, function: Callable[..., Any], *, bound: bool = False) -> None:
+        signature = inspect.signature(function)
+        own = list(signature.parameters.values())[1 if bound else 0 :]
+        self._signature = signature.replace(parameters=own)
         self.parameters = tuple(self._signature.parameters)
 
     def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

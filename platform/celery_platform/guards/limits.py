@@ -5,7 +5,6 @@ Keep the fleet inside what a dependency allows: calls per time, and calls at the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery_platform.errors import PolicyError, did_you_mean
@@ -14,6 +13,7 @@ from celery_platform.outcomes import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from datetime import timedelta
 
 __all__ = ["ALGORITHMS", "ConcurrencyLimit", "RateLimit"]
 

@@ -46,8 +46,10 @@ def sentence(guard: str, name: str, why: str) -> str:
     """
     match guard:
         case "breaker":
-            return f"circuit breaker {name} is {why.replace('_', ' ')}" if why != "closed" else (
-                f"circuit breaker {name} has closed and releases its backlog step by step"
+            return (
+                f"circuit breaker {name} is {why.replace('_', ' ')}"
+                if why != "closed"
+                else (f"circuit breaker {name} has closed and releases its backlog step by step")
             )
         case "rate":
             return f"rate limit {name} is reached"
@@ -107,7 +109,7 @@ def _by_limit(call: Call, refused: Refused, guards: Guards) -> Skipped | Deferre
         return Skipped(told, discarded=True)
     if limit.dead_after is not None and refused.waited + refused.delay > seconds(limit.dead_after):
         error = LimitExceeded(
-            f"{call.task}[{call.id}]: {told}, and the call may wait {seconds(limit.dead_after):g} s at most (dead_after)."
+            f"{call.task}[{call.id}]: {told}, and dead_after lets it wait {seconds(limit.dead_after):g} s at most."
             " Raise the limit, or the patience."
         )
         error.retry_after = refused.delay

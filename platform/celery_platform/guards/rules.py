@@ -132,9 +132,7 @@ def limit_rule(limit: Limit, signature: Signature, values: Arguments) -> RateRul
     if isinstance(limit, ConcurrencyLimit):
         return SlotRule(name, limit.slots, seconds(limit.lease), cost, limit.dry_run)
     burst = limit.burst or limit.limit
-    return RateRule(
-        name, limit.limit, seconds(limit.per), burst, cost, limit.algorithm == "sliding", limit.dry_run
-    )
+    return RateRule(name, limit.limit, seconds(limit.per), burst, cost, limit.algorithm == "sliding", limit.dry_run)
 
 
 def _id(name: str, key: Key | None, signature: Signature, values: Arguments) -> str:

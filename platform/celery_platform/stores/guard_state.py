@@ -132,8 +132,8 @@ class Refused:
     """
     One guard said no.
 
-    *guard* is ``cancel``, ``pause``, ``idempotency``, ``breaker``, ``rate`` or ``concurrency``; *id* its name; *why* its
-    reason. The call should come back in *delay* seconds if *waits*; it has *waited* seconds so far.
+    *guard* is ``cancel``, ``pause``, ``idempotency``, ``breaker``, ``rate`` or ``concurrency``; *id* its name;
+    *why* its reason. The call should come back in *delay* seconds if *waits*; it has *waited* seconds so far.
     """
 
     guard: str
@@ -188,8 +188,8 @@ class Claimed:
     """
     The answer at enqueue.
 
-    *verdict* is ``new``, ``duplicate``, ``raise``, ``drop``, ``mismatch`` or ``unclaimed`` (publish it, it waits for the
-    holder when it runs). *age* is how long the holder has the key; *delay* how long a debounced call waits.
+    *verdict* is ``new``, ``duplicate``, ``raise``, ``drop``, ``mismatch`` or ``unclaimed`` (publish it, it waits for
+    the holder when it runs). *age* is how long the holder has the key; *delay* how long a debounced call waits.
     """
 
     verdict: str

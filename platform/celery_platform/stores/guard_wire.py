@@ -79,33 +79,37 @@ def admit_body(request: Request, prefix: str) -> str:
     """
     Return the argument of ``admit.lua``.
     """
-    return json.dumps({
-        "id": request.call_id,
-        "task": request.task,
-        "nonce": request.nonce,
-        "prefix": prefix,
-        "subjects": list(request.subjects),
-        "drop": dict.fromkeys(request.dropping, True),
-        "jitter": random.random(),  # noqa: S311 - spreads wake-ups
-        "rules": [_rule(rule) for rule in request.rules],
-    })
+    return json.dumps(
+        {
+            "id": request.call_id,
+            "task": request.task,
+            "nonce": request.nonce,
+            "prefix": prefix,
+            "subjects": list(request.subjects),
+            "drop": dict.fromkeys(request.dropping, True),
+            "jitter": random.random(),  # noqa: S311 - spreads wake-ups
+            "rules": [_rule(rule) for rule in request.rules],
+        }
+    )
 
 
 def settle_body(request: Request, admitted: Admitted, settlement: Settlement, prefix: str) -> str:
     """
     Return the argument of ``settle.lua``.
     """
-    return json.dumps({
-        "id": request.call_id,
-        "nonce": request.nonce,
-        "prefix": prefix,
-        "ending": settlement.ending,
-        "result": settlement.result,
-        "ran": settlement.ran * 1000,
-        "delay": ms(settlement.delay),
-        "jitter": random.random(),  # noqa: S311
-        "rules": [_settled_rule(rule, admitted, settlement) for rule in request.rules],
-    })
+    return json.dumps(
+        {
+            "id": request.call_id,
+            "nonce": request.nonce,
+            "prefix": prefix,
+            "ending": settlement.ending,
+            "result": settlement.result,
+            "ran": settlement.ran * 1000,
+            "delay": ms(settlement.delay),
+            "jitter": random.random(),  # noqa: S311
+            "rules": [_settled_rule(rule, admitted, settlement) for rule in request.rules],
+        }
+    )
 
 
 def renew_body(request: Request) -> str:
@@ -163,8 +167,8 @@ def settled_of(answer: bytes) -> Settled:
 def _rule(rule: Rule) -> dict[str, Any]:
     kind = _KINDS[type(rule)]
     body = {name: ms(value) if name in _DURATIONS else value for name, value in asdict(rule).items()}
-    if "id" in body:
-        body["name"] = body["id"].partition("|")[0]
+    if not isinstance(rule, ClaimRule):
+        body["name"] = rule.id.partition("|")[0]
     return {"kind": kind, **body}
 
 

@@ -24,7 +24,7 @@ from celery_platform.stores.guard_wire import (
 from celery_platform.stores.redis import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from redis import Redis
 
@@ -129,7 +129,7 @@ class RedisGuards:
 
     def change_limit(self, name: str, change: dict[str, Any] | None) -> None:
         """
-        Let *change* (``limit``, ``per`` in ms, ``burst``, ``slots``, ``dry_run``) win over the code; None takes it back.
+        Let *change* (``limit``, ``per`` in ms, ``burst``, ``slots``, ``dry_run``) win over the code; None ends that.
         """
         with told():
             if change is None:
@@ -237,8 +237,8 @@ class RedisGuards:
         with told():
             return self._scripts[script](keys=keys, args=arguments)
 
-    def _hash(self, name: str) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = self._client.hgetall(self.keys.of(name))
+    def _hash(self, name: str) -> dict[Any, Any]:
+        found: dict[Any, Any] = self._client.hgetall(self.keys.of(name))
         return found
 
     def _now(self) -> float:
@@ -271,7 +271,7 @@ class RedisGuards:
         return Entry(entry.name, {**entry.fields, **shown, "state": record.state if record else "waiting"}, entry.ttl)
 
 
-def _fields(found: dict[bytes, bytes]) -> dict[str, str]:
+def _fields(found: Mapping[Any, Any]) -> dict[str, str]:
     return {_text(name): _text(value) for name, value in found.items()}
 
 
