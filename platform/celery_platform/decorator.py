@@ -74,8 +74,8 @@ def platform_task(function: Any = None, /, *, bind: bool = False, name: str | No
 
     *queue* and *priority* (`critical`, `high`, `normal`, `low`, `bulk`) route it; *retry* is a `Backoff`; *timeout*
     bounds one attempt and *deadline* the whole call, in seconds or as `timedelta`. *idempotency*, *breaker* (one
-    `CircuitBreaker` or several) and *limits* (`RateLimit`, `ConcurrencyLimit`) stand before the body. *bind* hands the task itself over
-    as first argument. Celery's own task options pass through.
+    `CircuitBreaker` or several) and *limits* (`RateLimit`, `ConcurrencyLimit`) stand before the body. *bind* hands
+    the task itself over as first argument. Celery's own task options pass through.
 
     Raises `PolicyError` or `UnknownQueue` at import, for unknown words and for combinations that cannot work.
     """
