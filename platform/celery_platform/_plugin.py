@@ -17,7 +17,21 @@ import click
 if TYPE_CHECKING:
     from celery_platform.celery_app import PlatformCelery
 
-__all__ = ["LazyCommand", "dead", "embedded", "route", "schedule", "settings"]
+__all__ = [
+    "LazyCommand",
+    "breakers",
+    "cancel",
+    "dead",
+    "embedded",
+    "explain",
+    "limits",
+    "locks",
+    "pause",
+    "resume",
+    "route",
+    "schedule",
+    "settings",
+]
 
 
 def _remap_sigterm() -> None:
@@ -66,8 +80,8 @@ class LazyCommand(click.Command):
             return command.invoke(real)
 
 
-def _command(name: str, short_help: str) -> LazyCommand:
-    return LazyCommand(name, f"celery_platform.cli.{name}:{name}", short_help)
+def _command(name: str, short_help: str, home: str = "") -> LazyCommand:
+    return LazyCommand(name, f"celery_platform.cli.{home or name}:{name}", short_help)
 
 
 settings = _command("settings", "List every setting of the platform with its source.")
@@ -75,3 +89,10 @@ route = _command("route", "Explain where a call would go.")
 dead = _command("dead", "List and show dead letters.")
 schedule = _command("schedule", "Look at the schedules and steer them.")
 embedded = _command("embedded", "Start, stop or show the embedded Redis of this folder.")
+locks = _command("locks", "See who holds which idempotency key, and free one.")
+breakers = _command("breakers", "See the circuit breakers, and open or close one by hand.")
+limits = _command("limits", "See the limits in use, and change one without a deployment.")
+pause = _command("pause", "Hold back a queue, a task or a key in the whole fleet.")
+resume = _command("resume", "End the pause of a queue, a task or a key.", "pause")
+cancel = _command("cancel", "Stop a call wherever it is, and say what came of it.")
+explain = _command("explain", "Say in one sentence why a call is not running.")
