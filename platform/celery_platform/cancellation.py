@@ -29,8 +29,8 @@ def cancel(platform: Platform, call_id: str, *, kill_after: float | None = None)
     Cancel the call *call_id* and return what came of it.
 
     ``already_done``: it had ended, nothing was changed. ``cancelled``: it waits, is delayed or parked, and will not
-    run. ``stopping``: it runs, and `current_call().cancelled` tells it so within two seconds; with *kill_after* seconds
-    it is given a soft stop then, and five seconds later its process is killed: ``killed``. ``not_found``: no worker runs
+    run. ``stopping``: it runs, and `current_call().cancelled` tells it so within two seconds; with *kill_after* s
+    it gets a soft stop then, and five seconds later its process is killed: ``killed``. ``not_found``: no worker runs
     it and nothing is known of it (on RabbitMQ nobody can look into a queue); the mark stays for a week and stops it
     should it come.
 
