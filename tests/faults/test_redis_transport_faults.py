@@ -25,10 +25,10 @@ CALLS = int(os.environ.get("N", "600"))
 
 
 @pytest.fixture
-def ledger(redis_server: RedisServer) -> Iterator[Ledger]:
+def ledger(redis_server: RedisServer) -> Ledger:
     with redis_server.client(501) as client:
         client.flushdb()
-    yield Ledger(redis_server.url(501))
+    return Ledger(redis_server.url(501))
 
 
 @pytest.fixture
@@ -61,7 +61,8 @@ def test_no_call_is_lost_when_workers_are_killed_at_random(
         app.send_task("run", (number, 0.005))
     workers = [start("-P", pool, "-c", "2", lease=2, prefetch=prefetch) for _ in range(2)]
     for number in range(4):
-        wait_until(lambda: len(ledger.missing(range(CALLS))) < CALLS * (1 - number / 8), timeout=60)
+        left = CALLS * (1 - number / 8)
+        wait_until(lambda left=left: len(ledger.missing(range(CALLS))) < left, timeout=60)
         victim = workers[number % 2]
         time.sleep(random.uniform(0, 0.2))  # any moment will do
         victim.kill_group()
@@ -83,7 +84,8 @@ def test_workers_go_on_when_the_server_was_killed_and_came_back(
         app.send_task("run", (number, 0.05 if number % 2 else 0.0))
     worker = start("-P", pool, "-c", "2", lease=5, prefetch=2)
     for fraction in (0.9, 0.6, 0.3):
-        wait_until(lambda: len(ledger.missing(range(CALLS // 3))) < CALLS // 3 * fraction, timeout=60)
+        left = CALLS // 3 * fraction
+        wait_until(lambda left=left: len(ledger.missing(range(CALLS // 3))) < left, timeout=60)
         broker.kill9()
         broker.start()
     wait_until(lambda: not ledger.missing(range(CALLS // 3)), timeout=60, what="every call to finish")

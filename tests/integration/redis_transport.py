@@ -183,4 +183,18 @@ class Ledger:
             return [number for number, done in zip(numbers, pipe.execute(), strict=True) if not done]
 
 
-__all__ = ["APP", "KEYS", "OURS", "STOCK", "Ledger", "Transport", "Worker", "bodies", "connection", "consumer", "install", "publisher", "send"]
+__all__ = [
+    "APP",
+    "KEYS",
+    "OURS",
+    "STOCK",
+    "Ledger",
+    "Transport",
+    "Worker",
+    "bodies",
+    "connection",
+    "consumer",
+    "install",
+    "publisher",
+    "send",
+]

@@ -4,6 +4,7 @@ kombu's own operations on our transport behave as on stock, and both share one s
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import socket
 import time
@@ -138,7 +139,7 @@ def test_a_message_requeued_without_end_becomes_a_casualty(redis_url: str, clien
         message.requeue()
 
     with connection(redis_url) as link, link.Consumer([QUEUE], callbacks=[take]):
-        with pytest.raises(socket.timeout):
+        with contextlib.suppress(TimeoutError):
             while True:
                 link.drain_events(timeout=0.5)
         assert len(seen) == 3
@@ -153,7 +154,9 @@ def test_a_rejected_message_is_kept_as_a_casualty(redis_url: str, client: redis.
     assert not client.exists("q")
 
 
-def test_a_body_that_is_no_base64_is_kept_and_the_next_message_is_delivered(redis_url: str, client: redis.Redis) -> None:
+def test_a_body_that_is_no_base64_is_kept_and_the_next_message_is_delivered(
+    redis_url: str, client: redis.Redis
+) -> None:
     client.lpush("q", b'{"body": "a", "headers": {}, "properties": {"body_encoding": "base64", "delivery_info": {}}}')
     client.lpush("q", b'{"body": "eA==", "headers": {}, "properties": {"body_encoding": "rot13", "delivery_info": {}}}')
     send(redis_url, "q", "sound")
@@ -256,17 +259,16 @@ def test_fanout_reaches_ours_and_stock(redis_url: str) -> None:
 
 
 def test_publishing_into_a_black_hole_is_an_error_within_the_socket_timeout(redis_url: str) -> None:
-    with RedisServer() as server:
-        with connection(server.url(), socket_timeout=0.5, socket_connect_timeout=0.5) as link:
-            producer = link.Producer()
-            producer.publish(1, routing_key="q")
-            server.pause()
-            began = time.monotonic()
-            with pytest.raises(link.connection_errors):
-                producer.publish(2, routing_key="q")
-            assert time.monotonic() - began < 5
-            server.resume()
-            producer.publish(3, routing_key="q")
+    with RedisServer() as server, connection(server.url(), socket_timeout=0.5, socket_connect_timeout=0.5) as link:
+        producer = link.Producer()
+        producer.publish(1, routing_key="q")
+        server.pause()
+        began = time.monotonic()
+        with pytest.raises(link.connection_errors):
+            producer.publish(2, routing_key="q")
+        assert time.monotonic() - began < 5
+        server.resume()
+        producer.publish(3, routing_key="q")
 
 
 def test_publishing_reuses_one_client(redis_url: str) -> None:

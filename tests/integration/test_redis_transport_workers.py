@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 
     from tests.servers import RedisServer
 
-Start = "Callable[..., Worker]"
-
 
 @pytest.fixture
-def ledger(redis_server: RedisServer) -> Iterator[Ledger]:
+def ledger(redis_server: RedisServer) -> Ledger:
     with redis_server.client(500) as client:
         client.flushdb()
-    yield Ledger(redis_server.url(500))
+    return Ledger(redis_server.url(500))
 
 
 @pytest.fixture
@@ -187,7 +185,9 @@ def test_a_killed_worker_loses_its_lease_and_another_takes_the_work_over(
     assert time.monotonic() - killed < 2 + 2
 
 
-def test_a_call_much_longer_than_the_lease_runs_once(start: Callable[..., Worker], redis_url: str, ledger: Ledger) -> None:
+def test_a_call_much_longer_than_the_lease_runs_once(
+    start: Callable[..., Worker], redis_url: str, ledger: Ledger
+) -> None:
     start("-c", "1", lease=1, name="a")
     start("-c", "1", "-P", "solo", lease=1, name="b")
     app = publisher(redis_url)

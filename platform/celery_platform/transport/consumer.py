@@ -123,11 +123,13 @@ class Consumer:
         self._thread = threading.get_ident()
         self.waiting = False
         if self._broken:
-            self._recover()
+            self.reconcile()
+            self._broken = False
         lists = self.rotation.lists() if self.may_fetch else []
         exchange = self.holdings.open(wanted if lists else 0)
         self._exchange = exchange
-        self._request = self._keys(lists), self._arguments(exchange), [*lists, self._bell] if self._watch else []
+        watch = [*lists, self.options.keys.bell] if self._watch else []
+        self._request = self._keys(lists), self._arguments(exchange), watch
         try:
             self.line.ask(EXCHANGE, *self._request)
         except BaseException:
@@ -292,10 +294,6 @@ class Consumer:
         self._leave()
         return True
 
-    @property
-    def _bell(self) -> str:
-        return self.options.keys.bell
-
     def _keys(self, lists: Sequence[str]) -> list[str]:
         keys = self.options.keys
         fixed = [keys.held(self.owner), keys.leases, keys.delayed, keys.delayed_messages, keys.casualties, keys.bell]
@@ -327,10 +325,6 @@ class Consumer:
             self.holdings.abort(exchange)
             self._broken = True
             self._reap_from = time.monotonic() + min(_GRACE, self.options.lease)
-
-    def _recover(self) -> None:
-        self.reconcile()
-        self._broken = False
 
     def _receive(self, exchange: Exchange, reply: Any, *, stirred: bool) -> list[Delivery]:
         now, next_due, expired, _, *batches = reply

@@ -20,7 +20,18 @@ def message(**headers: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"not json", b"[1, 2]", b"null", b'"text"', b"7", b'{"body": "a"}', b'{"properties": {}}', b"\xff\xfe", b"[" * 5000],
+    [
+        b"",
+        b"not json",
+        b"[1, 2]",
+        b"null",
+        b'"text"',
+        b"7",
+        b'{"body": "a"}',
+        b'{"properties": {}}',
+        b"\xff\xfe",
+        b"[" * 5000,
+    ],
     ids=["empty", "words", "list", "null", "string", "number", "no properties", "no body", "not utf-8", "deep"],
 )
 def test_what_is_no_envelope_is_undecodable(raw: bytes) -> None:
@@ -52,7 +63,13 @@ def test_kombu_reads_what_we_write() -> None:
     assert kombu_json.loads(dumps(value)) == value
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
+    )
+)
 def test_whatever_json_can_say_survives_a_round_trip(value: Any) -> None:
     wrapped = message(value=value)
     if "__type__" in json.dumps(wrapped):
