@@ -36,6 +36,9 @@ docs: .venv/.ready ## Build the documentation
 lock: .venv/.ready ## Resolve the dependencies again
 	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --group dev --group docs --universal \
 		--generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock $(ARGS)
+	@.venv/bin/uv pip compile -q pyproject.toml --extra beat --extra flower --extra sentry --group reference --universal \
+		--constraint requirements.lock --generate-hashes --no-header --no-emit-index-url --no-annotate \
+		-o requirements.image.lock
 
 clean: ## Remove everything that was built or installed here
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .celery-platform site dist
