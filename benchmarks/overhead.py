@@ -75,9 +75,7 @@ def measure(*, rounds: int = 7, calls: int = 1_000) -> list[tuple[str, str, str,
     """
     rows = [_command_line(rounds), _import(rounds)]
     with RedisServer() as redis, tempfile.TemporaryDirectory() as folder:
-        deployment = Deployment(
-            Path(folder), PLATFORM_BROKER_URL=redis.url(1), BENCH_TICKS=str(Path(folder) / "ticks")
-        )
+        deployment = Deployment(Path(folder), PLATFORM_BROKER_URL=redis.url(1), BENCH_TICKS=str(Path(folder) / "ticks"))
         deployment.write("tasks/__init__.py", TASKS)
         rows += _enqueue(deployment, rounds, calls)
         rows.append(_run(deployment, rounds, calls))
