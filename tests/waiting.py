@@ -7,6 +7,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,3 +46,13 @@ def assert_stays(condition: Callable[[], object], *, seconds: float, every: floa
     while time.monotonic() < end:
         assert condition()
         time.sleep(every)
+
+
+def gone(pid: int) -> bool:
+    """
+    Tell whether process *pid* has ended; one whose parent has died waits for init to notice.
+    """
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -23,7 +23,7 @@ from celery_platform.cli.embedded import embedded as command
 from celery_platform.embedded.place import Place
 from celery_platform.errors import EmbeddedServerError
 from tests.servers import missing
-from tests.waiting import assert_stays, wait_until
+from tests.waiting import assert_stays, gone, wait_until
 
 USER = """
 import sys
@@ -92,16 +92,6 @@ def running(folder):
     except OSError:
         return None
     return found if found and found.state == "ready" else None
-
-
-def gone(pid):
-    """
-    Tell whether a process has ended; one whose parent has died waits for init to notice.
-    """
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def lock_is_free(folder):
