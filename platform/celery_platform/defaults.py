@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu import Exchange, Queue
 
-from celery_platform.routing import DEFAULT_QUEUE, PLAIN_QUEUE
+from celery_platform.routing import DEAD_EXCHANGE, DEFAULT_QUEUE, PLAIN_QUEUE, REDIS_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,6 @@ def configuration(settings: Settings, queues: Sequence[str], *, broker_url: str,
         "task_send_sent_event": False,
         "worker_send_task_events": True,
         "beat_scheduler": "celery_platform.beat.scheduler:PlatformScheduler",
-        "worker_soft_shutdown_timeout": settings.soft_shutdown,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_hijack_root_logger": True,
         "broker_transport_options": _transport_options(settings),
@@ -101,7 +100,14 @@ _AMQP: dict[str, Any] = {
 def _queue(name: str, broker: str) -> Queue:
     if broker != "amqp" or name == PLAIN_QUEUE:
         return Queue(name, Exchange(name, type="direct"), routing_key=name)
-    arguments = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": DEAD_EXCHANGE,
+        # A quorum queue keeps a dead message until its grave has confirmed it, if it may refuse when full.
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
     # Delayed delivery needs a topic exchange, and plain clients declare exchanges named after their queues.
     return Queue(name, Exchange(AMQP_EXCHANGE, type="topic"), routing_key=name, queue_arguments=arguments)
 
@@ -129,6 +135,7 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": min(4.0, quarter),
             "socket_keepalive": True,
             "health_check_interval": 25,
+            "priority_steps": REDIS_STEPS,
             "queue_order_strategy": "round_robin",
             "global_keyprefix": "",
         }

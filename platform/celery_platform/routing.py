@@ -17,17 +17,31 @@ from celery_platform.errors import ConfigurationError, PolicyError, UnknownQueue
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["CLASSES", "DEFAULT_QUEUE", "PLAIN_QUEUE", "PriorityClass", "Route", "Router", "priority_number"]
+__all__ = [
+    "CLASSES",
+    "DEAD_EXCHANGE",
+    "DEFAULT_QUEUE",
+    "PLAIN_QUEUE",
+    "REDIS_STEPS",
+    "PriorityClass",
+    "Route",
+    "Router",
+    "priority_number",
+]
 
 PriorityClass = Literal["critical", "high", "normal", "low", "bulk"]
 CLASSES: tuple[PriorityClass, ...] = get_args(PriorityClass)
 DEFAULT_QUEUE = "default"
 # Plain producers in any language publish here unless told otherwise; every worker serves it.
 PLAIN_QUEUE = "celery"
+# Where RabbitMQ puts what it gives up on: the exchange, and the queue that the workers drain.
+DEAD_EXCHANGE = "platform.dead"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Redis keeps a list a step and reads low numbers first; quorum queues know two levels (above 4, and the rest).
-_REDIS: Mapping[str, int] = {"critical": 0, "high": 3, "normal": 5, "low": 6, "bulk": 9}
+_REDIS: Mapping[str, int] = {"critical": 0, "high": 3, "normal": 6, "low": 8, "bulk": 9}
+# One list a class; stock workers read all of them but that of `low`.
+REDIS_STEPS = sorted(_REDIS.values())
 _AMQP: Mapping[str, int] = {"critical": 9, "high": 7, "normal": 4, "low": 2, "bulk": 0}
 
 
