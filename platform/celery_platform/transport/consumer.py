@@ -40,7 +40,6 @@ __all__ = ["Consumer"]
 logger = logging.getLogger(__name__)
 
 _STALE = 0.02  # seconds a settlement may wait for a fetch to carry it
-_GRACE = 5.0  # seconds after an outage in which the living may renew before anyone reaps
 
 
 class Consumer:
@@ -79,7 +78,6 @@ class Consumer:
         self._broken = False
         self._closed = False
         self._last_chance: str | None = None
-        self._reap_from = 0.0
         self._succession = Succession(self)
         self._heart = Heart(self)
 
@@ -227,7 +225,8 @@ class Consumer:
         expired, *held = RENEW.run(self.client, keys, [self.options.lease_ms, *everyone])
         if quiet and self.holdings.quiet and max(held[0], 0) != len(self.holdings.held):
             self.reconcile()
-        self._reap(expired)
+        if expired and self._succession.look():
+            self._succession.reap(expired.decode())
         return [owner for owner, count in zip(everyone, held, strict=True) if count < 0]
 
     def reclaim(self, owner: str, started: Collection[int] | None = None) -> int:
@@ -300,7 +299,8 @@ class Consumer:
         return [*fixed, *lists]
 
     def _arguments(self, exchange: Exchange) -> list[str | bytes | int]:
-        return exchange.arguments(self.owner, self.options.lease_ms, self.options.promote if exchange.wanted else 0)
+        reap = exchange.wanted > 0 and self._succession.look()
+        return exchange.arguments(self.owner, self.options.lease_ms, self.options.promote, reap=reap)
 
     def _run(self, exchange: Exchange, lists: Sequence[str]) -> Any:
         try:
@@ -324,16 +324,17 @@ class Consumer:
         if exchange is not None:
             self.holdings.abort(exchange)
             self._broken = True
-            self._reap_from = time.monotonic() + min(_GRACE, self.options.lease)
+            self._succession.wait_for_the_living()
 
     def _receive(self, exchange: Exchange, reply: Any, *, stirred: bool) -> list[Delivery]:
-        now, next_due, expired, _, *batches = reply
+        now, next_due, expired, *batches = reply
         deliveries, settlements = unpack(exchange.first, batches, self.rotation)
         self.holdings.close(exchange, deliveries)
         self.holdings.settle(settlements)
         count = len(deliveries) + len(settlements)
         if exchange.wanted:
-            self._reap(expired)
+            if expired and not self._closed:
+                self._succession.reap(expired.decode())
             self._plan(exchange, count, int(next_due) - int(now) if int(next_due) >= 0 else None, stirred=stirred)
         deliveries = self._single_out(deliveries)
         if deliveries and self.options.renew:
@@ -380,10 +381,6 @@ class Consumer:
             self.flush()
         except (RedisError, OSError) as error:
             logger.debug("What is owed could not be sent, and goes with the next fetch: %s", error)
-
-    def _reap(self, expired: bytes) -> None:
-        if expired and not self._closed and time.monotonic() >= self._reap_from:
-            self._succession.take_over(expired.decode())
 
     def _leave(self) -> None:
         self._heart.stop()

@@ -42,12 +42,12 @@ class Exchange:
     acknowledged: list[str] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
 
-    def arguments(self, owner: str, lease_ms: int, promote: int) -> list[str | bytes | int]:
+    def arguments(self, owner: str, lease_ms: int, promote: int, *, reap: bool) -> list[str | bytes | int]:
         """
         Return the arguments of `exchange.lua`.
         """
-        words: list[str | bytes | int] = [owner, lease_ms, self.wanted, self.first, promote, len(self.acknowledged)]
-        words += self.acknowledged
+        words: list[str | bytes | int] = [owner, lease_ms, self.wanted, self.first, promote, int(reap)]
+        words += [len(self.acknowledged), *self.acknowledged]
         for settlement in self.settled:
             words += (settlement.verb, settlement.field, settlement.a, settlement.b)
         return words

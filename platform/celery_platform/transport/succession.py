@@ -5,6 +5,7 @@ Decide what becomes of the messages of a dead consumer.
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from celery_platform.transport.casualties import Casualty
@@ -25,6 +26,8 @@ __all__ = ["Heir", "Succession"]
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 100
+_EVERY = 0.5  # seconds between two looks for ended leases
+_GRACE = 5.0  # seconds after an outage in which the living may renew before anyone is declared dead
 
 
 class Heir(Protocol):
@@ -52,6 +55,30 @@ class Succession:
 
     def __init__(self, heir: Heir) -> None:
         self._heir = heir
+        self._look_from = 0.0
+
+    def look(self) -> bool:
+        """
+        Return whether it is time to look for ended leases; True only now and then.
+        """
+        now = time.monotonic()
+        due = now >= self._look_from
+        if due:
+            self._look_from = now + min(_EVERY, self._heir.options.lease / 10)
+        return due
+
+    def wait_for_the_living(self) -> None:
+        """
+        Declare nobody dead for a while: the server was away, and nobody could renew.
+        """
+        self._look_from = time.monotonic() + min(_GRACE, self._heir.options.lease)
+
+    def reap(self, dead: str) -> None:
+        """
+        Take over from *dead*, whose lease has ended, and look for another one next time.
+        """
+        self.take_over(dead)
+        self._look_from = 0.0
 
     def take_over(self, dead: str, *, force: bool = False, started: Collection[int] | None = None) -> int:
         """

@@ -65,5 +65,5 @@ def test_the_words_for_the_script_are_acknowledgements_first_and_then_groups_of_
     first, second = fetched(holdings, 2)
     holdings.acknowledge(first.field)
     holdings.settle([Settlement("park", second.field, 250, b"later")])
-    words = holdings.open(7).arguments("me", 30_000, 200)
-    assert words == ["me", 30_000, 7, 2, 200, 1, "0|q", "park", "1|q", 250, b"later"]
+    words = holdings.open(7).arguments("me", 30_000, 200, reap=True)
+    assert words == ["me", 30_000, 7, 2, 200, 1, 1, "0|q", "park", "1|q", 250, b"later"]

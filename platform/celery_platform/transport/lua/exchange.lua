@@ -12,13 +12,14 @@
 -- ARGV[3]  how many messages to lease; 0 only settles
 -- ARGV[4]  number of the first message leased here; the others count up from it
 -- ARGV[5]  how many due messages to move at most
--- ARGV[6]  how many acknowledgements follow
--- ARGV[7..]                     fields to acknowledge, then settlements of four: verb, field, a, b
+-- ARGV[6]  "1" also looks for an owner whose lease has ended
+-- ARGV[7]  how many acknowledgements follow
+-- ARGV[8..]                     fields to acknowledge, then settlements of four: verb, field, a, b
 --            "return"  field  "" ""          put back at the head as it was
 --            "replace" field  message ""     put back at the head in this form
 --            "park"    field  delay(ms) message
 --            "bury"    field  casualty ""
--- Returns  { now(ms), next due(ms) or -1, an expired owner or "", live consumers, { key, { message, .. } }, .. }
+-- Returns  { now(ms), next due(ms) or -1, an expired owner or "", { key, { message, .. } }, .. }
 -- Removal always comes before addition: a server out of memory refuses only a script whose first write adds.
 -- A field that this owner no longer holds is left alone: whoever took it over decides.
 local CHUNK = 1000
@@ -27,10 +28,10 @@ local owner, lease, wanted, number = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local acknowledged = tonumber(ARGV[6])
+local acknowledged = tonumber(ARGV[7])
 for first = 1, acknowledged, CHUNK do
     local last = math.min(first + CHUNK - 1, acknowledged)
-    redis.call('HDEL', held, unpack(ARGV, 6 + first, 6 + last))
+    redis.call('HDEL', held, unpack(ARGV, 7 + first, 7 + last))
 end
 
 local function queue_of(field)
@@ -58,7 +59,7 @@ end
 settle['bury'] = function(_, _, casualty)
     redis.call('RPUSH', casualties, casualty)
 end
-for index = 7 + acknowledged, #ARGV, 4 do
+for index = 8 + acknowledged, #ARGV, 4 do
     local field = ARGV[index + 1]
     local message = redis.call('HGET', held, field)
     if message then
@@ -67,8 +68,12 @@ for index = 7 + acknowledged, #ARGV, 4 do
     end
 end
 
-local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, tonumber(ARGV[5]))
-if #due > 0 then
+local function soonest()
+    return tonumber(redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2] or -1)
+end
+
+local function move_due(limit)
+    local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, limit)
     local messages = redis.call('HMGET', delayed_messages, unpack(due))
     redis.call('HDEL', delayed_messages, unpack(due))
     redis.call('ZREM', delayed, unpack(due))
@@ -113,12 +118,17 @@ local function pop()
     end
 end
 
-local next_due, expired, living = -1, '', 0
+local next_due, expired = -1, ''
 if wanted > 0 then
+    next_due = soonest()
+    if next_due >= 0 and next_due <= now then
+        move_due(tonumber(ARGV[5]))
+        next_due = soonest()
+    end
     pop()
     redis.call('ZADD', leases, now + lease, owner)
-    expired = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1)[1] or ''
-    living = redis.call('ZCARD', leases)
-    next_due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2] or -1
+    if ARGV[6] == '1' then
+        expired = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1)[1] or ''
+    end
 end
-return { string.format('%.0f', now), string.format('%.0f', next_due), expired, living, unpack(batches) }
+return { string.format('%.0f', now), string.format('%.0f', next_due), expired, unpack(batches) }
