@@ -49,7 +49,6 @@ class RateLimit:
     on_outage: str = "allow"
 
     def __post_init__(self) -> None:
-        _check_common(self)
         if not _whole(self.limit):
             _refuse(self, "limit", "expected a whole number of calls, 1 or more.")
         if seconds(self.per) <= 0:
@@ -63,6 +62,7 @@ class RateLimit:
             _refuse(self, "burst", "belongs to algorithm='gcra'; a sliding window allows its limit at once.")
         if self.algorithm == "sliding" and self.cost != 1:
             _refuse(self, "cost", "belongs to algorithm='gcra'; a sliding window counts calls.")
+        _check_common(self)
 
     @property
     def most(self) -> float:
@@ -99,11 +99,11 @@ class ConcurrencyLimit:
     on_outage: str = "allow"
 
     def __post_init__(self) -> None:
-        _check_common(self)
         if not _whole(self.slots):
             _refuse(self, "slots", "expected a whole number of slots, 1 or more.")
         if seconds(self.lease) <= 0:
             _refuse(self, "lease", "expected more than zero seconds.")
+        _check_common(self)
 
     @property
     def most(self) -> float:
