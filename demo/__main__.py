@@ -23,7 +23,7 @@ from celery_platform.errors import PlatformError
 from demo.sinks import SECRET, MailSink, WebSink, listening
 from demo.stage import ROOT, Stage, free_port
 from demo.view import Board, Snapshot, summary, tally
-from demo.work import enqueue, lay_out, shortfalls
+from demo.work import enqueue, lay_out, shortfalls, swept
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -67,6 +67,7 @@ def _environment(folder: Path) -> None:
         del os.environ[name]
     os.environ |= {
         "PLATFORM_WORKDIR": str(folder),
+        "PLATFORM_TASKS": "tasks,beat,demo.schedule",
         "PLATFORM_QUEUES": "mail,hooks,heavy",
         "PLATFORM_ROUTES": "tasks.email.*=mail,tasks.webhooks.*=hooks,tasks.reports.*=heavy,tasks.images.*=heavy",
         "TASKS_WEBHOOK_ALLOW_PRIVATE": "1",
@@ -83,8 +84,8 @@ def _play(console: Console, stage: Stage) -> bool:
         stack.enter_context(listening(web))
         os.environ["TASKS_SMTP_URL"] = mail.url
         console.print("Starting an embedded Redis, a worker, beat and Flower.")
-        stage.raise_curtain()
         lay_out(stage.folder)
+        stage.raise_curtain()
         snapshot = Snapshot(enqueue(stage.folder, web))
         console.print(f"Enqueued {sum(len(errand.calls) for errand in snapshot.errands)} calls.")
         _watch(console, stage, snapshot, started)
@@ -93,7 +94,7 @@ def _play(console: Console, stage: Stage) -> bool:
 
 
 def _watch(console: Console, stage: Stage, snapshot: Snapshot, started: float) -> None:
-    told = False
+    told = fired = False
     with Board(console, snapshot) as board:
         while (elapsed := time.monotonic() - started) < _LONGEST:
             if stage.fallen():
@@ -103,7 +104,10 @@ def _watch(console: Console, stage: Stage, snapshot: Snapshot, started: float) -
             if not told and stage.console_answers():
                 console.print(f"The console is at {stage.console}", highlight=False)
                 told = True
-            if told and snapshot.over:
+            if not fired and swept(stage.folder):
+                console.print("Beat has fired the clean-up that was due.")
+                fired = True
+            if told and fired and snapshot.over:
                 return
             time.sleep(0.2)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from demo.sinks import WebSink
 
-__all__ = ["Errand", "Tally", "enqueue", "lay_out", "shortfalls"]
+__all__ = ["Errand", "Tally", "enqueue", "lay_out", "shortfalls", "swept"]
 
 _OLD = 30 * 86_400
 _GUESTS = ("ada", "grace", "edsger", "barbara", "tony", "leslie", "frances", "donald")
@@ -55,7 +55,7 @@ def lay_out(folder: Path) -> None:
         database.execute("CREATE TABLE orders (number INTEGER PRIMARY KEY, amount TEXT)")
         database.executemany("INSERT INTO orders VALUES (?, '12.50')", ((number,) for number in range(5_000)))
         database.commit()
-    for name in ("logs/shop.log.1", "logs/shop.log.2", "uploads/half.part"):
+    for name in ("logs/shop.log.1", "logs/shop.log.2", "uploads/half.part", "scratch/half.part"):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("old\n" * 500)
@@ -124,11 +124,25 @@ def _upkeep(folder: Path) -> Errand:
     return Errand("backup, clean-up", calls, Tally(succeeded=3))
 
 
+def swept(folder: Path) -> bool:
+    """
+    Tell whether the scheduled clean-up has run.
+    """
+    return not any((folder / "scratch").iterdir())
+
+
 def shortfalls(folder: Path) -> Iterator[str]:
     """
     Yield what the work should have left in *folder* and did not.
     """
-    counts = {"reports/*.html": 2, "thumbnails/*": 4, "backups/*.sqlite3": 1, "logs/*": 1, "uploads/*": 0}
+    counts = {
+        "reports/*.html": 2,
+        "thumbnails/*": 4,
+        "backups/*.sqlite3": 1,
+        "logs/*": 1,
+        "uploads/*": 0,
+        "scratch/*": 0,
+    }
     for pattern, expected in counts.items():
         found = len(list(folder.glob(pattern)))
         if found != expected:

@@ -75,6 +75,7 @@ def test_the_demo_ends_well_shows_every_outcome_and_leaves_nothing(folder):
     assert rows["e-mail: 451 once, 550 once"] == ["10", "9", "1", "1", "0", "yes"], said
     assert rows["webhooks: 503 twice, 410, 422"] == ["11", "9", "1", "1", "1", "yes"], said
     assert rows["in all"][:5] == ["29", "25", "2", "3", "1"], said
+    assert "Beat has fired the clean-up that was due." in said
     assert re.search(r"The console is at http://127\.0\.0\.1:\d+/", said)
     wait_until(lambda: not _left(folder), timeout=15, what="every process of the demo to end")
     assert list(folder.iterdir()) == []
