@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
 
@@ -14,11 +15,22 @@ from celery_platform.routing import Router
 
 NAMES = [name for name in errors.__all__ if name != "did_you_mean"]
 TEXT_ONLY = [name for name in NAMES if getattr(errors, name).__init__ is Exception.__init__]
+# One value a type that a constructor of an error takes.
+VALUES = {"str": "word", "int": 7, "float": 2.5, "Iterable[str]": ["billing", "default"], "object": "x", "Any": "x"}
+
+
+def example(name):
+    """
+    An error of class *name*, made from the annotations of its constructor.
+    """
+    kind = getattr(errors, name)
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    return kind(*(VALUES[str(parameter.annotation).removesuffix(" | None")] for parameter in parameters))
+
+
 EXAMPLES = [
     *(getattr(errors, name)("what, where, remedy") for name in TEXT_ONLY),
-    UnknownQueue("biling", ["billing", "default"]),
-    PayloadInvalid("tasks.pay", ["x expected int, got str"], "run", "Mend it."),
-    PayloadTooLarge("tasks.pay", 300_000, 262_144),
+    *(example(name) for name in NAMES if name not in TEXT_ONLY),
     AttemptTimedOut("tasks.pay", 3.5),
     AttemptTimedOut("tasks.pay"),
     DeadlineExceeded("too late"),
