@@ -8,17 +8,16 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from celery.signals import celeryd_init, worker_init
+from celery import bootsteps
 
 from celery_platform.defaults import HELD_DEFAULTS
-from celery_platform.errors import UnsafeBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from celery_platform.celery_app import PlatformCelery
 
-__all__ = ["Finding", "install", "overridden_defaults", "redis_findings"]
+__all__ = ["Finding", "StartUpChecks", "overridden_defaults", "redis_findings"]
 
 logger = logging.getLogger("celery_platform.checks")
 
@@ -79,26 +78,34 @@ def overridden_defaults(conf: Mapping[str, Any]) -> Iterator[Finding]:
             )
 
 
-def install(app: PlatformCelery) -> None:
-    """
-    Check when a worker of *app* starts, and refuse to start it on a dangerous finding.
-    """
+class StartUpChecks(bootsteps.Step):
+    """Check before the worker does anything, and end it on a danger (`PLATFORM_UNSAFE=warn` lets it go on)."""
 
-    def on_celeryd_init(conf: Any, **_: Any) -> None:
-        if conf.find_value_for_key is not None and app.conf is conf:
-            for finding in overridden_defaults(conf):
-                logger.warning("%s", finding)
+    def create(self, parent: Any) -> None:
+        """
+        Warn about what is unsafe.
 
-    def on_worker_init(sender: Any, **_: Any) -> None:
-        if getattr(sender, "app", None) is app:
-            _judge(app, list(_broker_findings(app)))
-
-    celeryd_init.connect(on_celeryd_init, weak=False)
-    worker_init.connect(on_worker_init, weak=False)
+        Raises `SystemExit` with the remedy for what would lose calls: a signal handler's error would only be logged.
+        """
+        app: PlatformCelery = parent.app
+        findings = [*overridden_defaults(app.conf), *_broker_findings(app)]
+        if app.platform.settings.unsafe == "refuse":
+            for finding in findings:
+                if finding.severity == "refuse":
+                    raise SystemExit(f"celery-platform: the worker does not start. {finding}")
+        for finding in findings:
+            logger.warning("%s", finding)
 
 
 def _broker_findings(app: PlatformCelery) -> Iterator[Finding]:
     platform = app.platform
+    if platform.settings.needs_embedded and not platform.settings.is_redis:
+        yield Finding(
+            "warn",
+            "PLATFORM_STATE_URL is not set: dead letters and results are kept on the embedded Redis of this folder, "
+            "which other machines do not see.",
+            "Set it to a Redis URL.",
+        )
     if platform.settings.broker_kind == "redis" and platform.settings.broker_url is not None:
         yield from _ask(platform.broker_url, "The broker", platform.prepare)
     if platform.settings.state_url not in {None, platform.settings.broker_url}:
@@ -119,11 +126,3 @@ def _ask(url: str, where: str, prepare: Any) -> Iterator[Finding]:
         logger.warning("%s could not be checked: %s.", where, error)
     finally:
         client.close()
-
-
-def _judge(app: PlatformCelery, findings: list[Finding]) -> None:
-    refused = [finding for finding in findings if finding.severity == "refuse"]
-    if refused and app.platform.settings.unsafe == "refuse":
-        raise UnsafeBroker(str(refused[0]))
-    for finding in findings:
-        logger.warning("%s", finding)

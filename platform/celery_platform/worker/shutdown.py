@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from celery.signals import worker_ready
@@ -40,15 +41,15 @@ def install(app: PlatformCelery) -> None:
 def _finish_on_sigterm(worker: Any, bound: float) -> None:
     # The command line remapped SIGTERM so that pool children ignore one sent to the whole process group; that also gave
     # the parent the handler which sleeps through the soft shutdown.
-    from celery.apps import worker as celery_worker
+    celery_worker: Any = import_module("celery.apps.worker")
 
     def kill_later(_worker: Any) -> None:
         timer = threading.Timer(bound, _kill_children, (worker,))
         timer.daemon = True
         timer.start()
 
-    install_handler: Any = celery_worker._shutdown_handler  # noqa: SLF001 - the installer of every handler
-    install_handler(worker, sig="SIGTERM", how="Warm", callback=kill_later)
+    # The installer of every handler of Celery's own.
+    celery_worker._shutdown_handler(worker, sig="SIGTERM", how="Warm", callback=kill_later)  # noqa: SLF001
 
 
 def _kill_children(worker: Any) -> None:
