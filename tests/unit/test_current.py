@@ -89,3 +89,14 @@ def test_the_end_is_reported_even_right_after_another_report(clock):
 
 def test_without_a_worker_progress_goes_nowhere():
     RunningCall(Call("1", "t")).progress(1, 2)
+
+
+def test_a_task_called_as_a_function_may_ask_for_its_call_too() -> None:
+    from celery_platform import current_call, platform_task  # the first use builds the app of this process
+
+    @platform_task(name="tests.asks_for_its_call")
+    def asks() -> int:
+        current_call().progress(1, 2)
+        return current_call().attempt
+
+    assert asks() == 1
