@@ -50,11 +50,13 @@ def bury(task: PlatformTask[Any, Any], call: Call, outcome: Buried) -> None:
             return
 
 
-def letter_of(task: PlatformTask[Any, Any], call: Call, outcome: Buried) -> DeadLetter:
+def letter_of(task: PlatformTask[Any, Any], call: Call, outcome: Buried, request: Any = None) -> DeadLetter:
     """
     Return the record of *call*; texts are safe to show, the message is what a replay needs.
+
+    *request* is the call's own where no body runs, as in the worker's main process.
     """
-    request = task.request
+    request = request or task.request
     shown = task.contract.argsrepr(call.args, call.kwargs) or (repr(call.args)[:1024], repr(call.kwargs)[:1024])
     error = outcome.error
     return DeadLetter(

@@ -33,6 +33,7 @@ _current: Platform | None = None
 class PlatformCelery(Celery):
     """A Celery app that starts the embedded server, where there is one, before it first connects."""
 
+    amqp_cls = "celery_platform.transport.publishing:PlatformAMQP"
     platform: Platform
 
     def _connection(self, url: str, **options: Any) -> Any:

@@ -8,7 +8,7 @@ The tree::
     │   ├── PolicyError             a task was decorated with words that cannot work
     │   ├── ScheduleError           a schedule entry that cannot work
     │   ├── UnknownQueue            a queue nobody declared
-    │   └── UnsafeBroker            the broker would lose work as it is configured
+    │   └── QueueMismatch           a queue of that name exists and is of another kind
     ├── PayloadError                the caller's arguments break the task's contract
     │   ├── PayloadInvalid          wrong count or type, or not serialisable
     │   └── PayloadTooLarge         more bytes than `PLATFORM_MAX_PAYLOAD_BYTES`
@@ -44,10 +44,10 @@ __all__ = [
     "PlatformError",
     "PolicyError",
     "PublishError",
+    "QueueMismatch",
     "ScheduleError",
     "StoreError",
     "UnknownQueue",
-    "UnsafeBroker",
     "did_you_mean",
 ]
 
@@ -84,8 +84,21 @@ class UnknownQueue(ConfigurationError):  # noqa: N818 - the field's word
         )
 
 
-class UnsafeBroker(ConfigurationError):  # noqa: N818
-    """The broker would lose work as it is configured."""
+class QueueMismatch(ConfigurationError):  # noqa: N818
+    """The broker has a queue of that name which was declared in another way; RabbitMQ changes no queue."""
+
+    def __init__(self, queue: str, answer: str = "") -> None:
+        self.queue = queue
+        self.answer = answer
+        super().__init__(queue, answer)
+
+    def __str__(self) -> str:
+        return (
+            f"The queue {self.queue!r} exists on the broker and was declared in another way than the platform's "
+            f"({self.answer}). RabbitMQ changes no queue. Let its old workers empty it, delete it with "
+            f"`rabbitmqctl delete_queue {self.queue}` and start again; or give the platform another name in "
+            "PLATFORM_QUEUES, or another virtual host."
+        )
 
 
 class PayloadError(PlatformError):

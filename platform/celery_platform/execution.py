@@ -4,6 +4,7 @@ Carry a call from admission to its outcome: admit, attempt, settle. No Celery an
 
 from __future__ import annotations
 
+from signal import NSIG
 from typing import TYPE_CHECKING, Any, Protocol
 
 from celery_platform.backoff import retry_after_of
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from celery_platform.clock import Clock
     from celery_platform.outcomes import Call, Outcome
 
-__all__ = ["Admission", "AttemptTimedOut", "DeadlineExceeded", "Ticket", "execute"]
+__all__ = ["Admission", "AttemptExited", "AttemptTimedOut", "DeadlineExceeded", "Ticket", "execute", "is_order"]
 
 Ticket = object
+
+_EXIT_BY_SIGNAL = 256
 
 
 class DeadlineExceeded(Exception):  # noqa: N818 - the name users grep for
@@ -49,6 +52,30 @@ class AttemptTimedOut(TimeoutError):  # noqa: N818 - the name users grep for
     def __str__(self) -> str:
         limit = "its time limit" if self.timeout is None else f"its timeout of {self.timeout:g} s"
         return f"{self.task} ran longer than {limit}."
+
+
+class AttemptExited(Exception):  # noqa: N818 - beside its sibling
+    """The body called `sys.exit`; the attempt failed and its process goes on."""
+
+    def __init__(self, task: str, code: object = None) -> None:
+        self.task = task
+        self.code = code
+        super().__init__(task, code)
+
+    def __str__(self) -> str:
+        return f"{self.task} ended its process with sys.exit({self.code!r}): raise an error or return instead."
+
+
+def is_order(stop: SystemExit) -> bool:
+    """
+    Tell an end that the worker ordered from a body that calls `sys.exit`.
+
+    Engines order it by a kind of `SystemExit` of their own, or by the code a pool process answers a signal with: 256
+    less the number of the signal, below zero.
+    """
+    if type(stop) is not SystemExit:
+        return True
+    return isinstance(stop.code, int) and -_EXIT_BY_SIGNAL <= stop.code < -_EXIT_BY_SIGNAL + NSIG
 
 
 class Admission(Protocol):

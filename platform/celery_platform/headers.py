@@ -11,6 +11,7 @@ header                      value
 ``platform_first_failed_at``  Unix time (s) of the first failure
 ``platform_delay``          the last retry wait (s)
 ``platform_scheduled_for``  nominal time (ISO 8601) of a scheduled run
+``platform_deaths``         processes that died with the call, where the broker does not count them
 ==========================  =========================================================================
 """
 
@@ -36,6 +37,7 @@ DEFERRALS = "platform_deferrals"
 FIRST_FAILED_AT = "platform_first_failed_at"
 DELAY = "platform_delay"
 SCHEDULED_FOR = "platform_scheduled_for"
+DEATHS = "platform_deaths"
 
 # RabbitMQ's delayed delivery writes the delay, bit by bit, in front of the routing key.
 _DELAY_PREFIX = re.compile(r"^(?:[01]\.){28}")
@@ -52,7 +54,7 @@ def call_from(task: str, request: Any) -> Call:
         task=task,
         args=tuple(request.args or ()),
         kwargs=request.kwargs or {},
-        queue=_queue(delivery.get("routing_key")),
+        queue=queue_of(delivery.get("routing_key")),
         failures=_whole(headers.get(FAILURES)),
         deferrals=_whole(headers.get(DEFERRALS)),
         deliveries=1 + _whole(delivery.get("deliveries", int(bool(delivery.get("redelivered"))))),
@@ -84,7 +86,10 @@ def was_published_before(headers: Mapping[str, Any]) -> bool:
     return bool(headers.get(FAILURES) or headers.get(DEFERRALS))
 
 
-def _queue(routing_key: Any) -> str | None:
+def queue_of(routing_key: Any) -> str | None:
+    """
+    Return the queue that *routing_key* leads to, whether or not the message was delayed on its way.
+    """
     return _DELAY_PREFIX.sub("", routing_key) if isinstance(routing_key, str) else None
 
 

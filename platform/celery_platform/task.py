@@ -32,14 +32,15 @@ from kombu.utils.json import dumps as kombu_dumps
 from celery_platform import burial, events
 from celery_platform.beat import runs
 from celery_platform.current import RunningCall, running
-from celery_platform.errors import IdempotencyConflict, PayloadInvalid, PublishError
-from celery_platform.execution import AttemptTimedOut, execute
+from celery_platform.errors import IdempotencyConflict, PayloadInvalid
+from celery_platform.execution import AttemptExited, AttemptTimedOut, execute, is_order
 from celery_platform.guards.board import BoardAdmission
 from celery_platform.guards.refusals import mismatch
 from celery_platform.headers import DEADLINE, ENQUEUED_AT, call_from, counters_after, was_published_before
-from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped, Succeeded, Verdict
+from celery_platform.outcomes import Buried, Call, Deferred, Retrying, Skipped, Succeeded, Verdict
 from celery_platform.payload import check_size, scrub, scrub_text
 from celery_platform.routing import PLAIN_QUEUE, priority_number
+from celery_platform.transport.publishing import PublishFailed, give_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     from celery_platform.celery_app import Platform
     from celery_platform.guards.admission import GuardAdmission
-    from celery_platform.outcomes import Call, Outcome
+    from celery_platform.outcomes import Outcome
     from celery_platform.payload import Contract
     from celery_platform.policy import TaskPolicy
     from celery_platform.stores.guard_state import Claimed
@@ -58,10 +59,6 @@ __all__ = ["PlatformResult", "PlatformTask", "PublishFailed"]
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
-
-
-class PublishFailed(PublishError, OperationalError):  # noqa: N818 - Celery's family of names
-    """The broker did not take the call in time; Celery's own error, with the remedy."""
 
 
 class PlatformResult(AsyncResult[R], Generic[R]):
@@ -137,11 +134,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             result = super().apply_async(wire_args, wire_kwargs, **options)
         except OperationalError as error:
             self._unclaim(claimed, wire_args, wire_kwargs, options)
-            raise PublishFailed(
-                f"{self.name} was not enqueued: the broker did not take it within "
-                f"{self.platform.settings.publish_timeout:g} s ({error}). Check PLATFORM_BROKER_URL and that the "
-                "broker is up; the call may be made again."
-            ) from error
+            give_up(error, self.name, self.platform.settings.publish_timeout)
         if events.listening():
             events.emit(events.CallEnqueued(call_id=result.id, task=self.name, queue=options.get("queue")))
         return result  # type: ignore[return-value]  # Celery builds it with our AsyncResult
@@ -190,7 +183,8 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         """
         request = self.request
         if request.called_directly:
-            return self.run(*args, **kwargs)
+            with running(RunningCall(Call(id="called directly", task=self.name))):
+                return self.run(*args, **kwargs)
         if not runs.may_run(self.platform.state, request):
             raise Ignore("another copy of this firing's message was first")
         call = call_from(self.name, request)
@@ -214,6 +208,10 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             return Skipped("signalled to Celery", value=signal)
         except SoftTimeLimitExceeded as error:
             raise AttemptTimedOut(self.name, self.policy.timeout) from error
+        except SystemExit as stop:
+            if is_order(stop):
+                raise
+            raise AttemptExited(self.name, stop.code) from stop
         # A verdict is an answer about the call, not its result: the return annotation does not bind it.
         return value if isinstance(value, Verdict) else self.contract.dump_result(value)
 

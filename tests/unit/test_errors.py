@@ -9,8 +9,14 @@ from billiard.einfo import ExceptionInfo
 from celery.backends.base import Backend
 
 from celery_platform import errors
-from celery_platform.errors import PayloadInvalid, PayloadTooLarge, PlatformError, UnknownQueue, did_you_mean
-from celery_platform.execution import AttemptTimedOut, DeadlineExceeded
+from celery_platform.errors import (
+    PayloadInvalid,
+    PayloadTooLarge,
+    PlatformError,
+    UnknownQueue,
+    did_you_mean,
+)
+from celery_platform.execution import AttemptExited, AttemptTimedOut, DeadlineExceeded
 from celery_platform.routing import Router
 
 NAMES = [name for name in errors.__all__ if name != "did_you_mean"]
@@ -33,6 +39,7 @@ EXAMPLES = [
     *(example(name) for name in NAMES if name not in TEXT_ONLY),
     AttemptTimedOut("tasks.pay", 3.5),
     AttemptTimedOut("tasks.pay"),
+    AttemptExited("tasks.pay", 3),
     DeadlineExceeded("too late"),
 ]
 identity = [type(error).__name__ for error in EXAMPLES]

@@ -17,9 +17,13 @@ def install(app: PlatformCelery) -> None:
     Connect the platform's parts to *app*: start-up checks, and the drain that buries what no worker could run.
     """
     from celery_platform.beat import runs
-    from celery_platform.worker import casualties, checks
+    from celery_platform.worker import casualties, checks, dead_exchange, shutdown
 
-    checks.install(app)
+    app.steps["worker"].add(checks.StartUpChecks)
+    shutdown.install(app)
     runs.install(app)
+    app.conf.worker_consumer = "celery_platform.worker.doors:PlatformConsumer"
     if app.platform.settings.is_redis:
         app.steps["worker"].add(casualties.CasualtyDrain)
+    if app.platform.settings.broker_kind == "amqp":
+        app.steps["worker"].add(dead_exchange.DeadExchangeDrain)

@@ -4,7 +4,6 @@ Bury what the Redis transport could not deliver: undecodable messages, poison pi
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import threading
@@ -12,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 
-from celery_platform.dead_letters import DeadLetter
 from celery_platform.errors import StoreError
 from celery_platform.stores.redis import connect
 from celery_platform.transport.casualties import drain
 from celery_platform.transport.keys import TransportKeys
+from celery_platform.worker.letters import Remains, bury
 
 if TYPE_CHECKING:
-    from celery_platform.celery_app import Platform
+    from celery_platform.celery_app import PlatformCelery
     from celery_platform.transport.casualties import Casualty
 
-__all__ = ["CasualtyDrain", "letter_of"]
+__all__ = ["CasualtyDrain", "remains_of"]
 
 logger = logging.getLogger("celery_platform.casualties")
 
@@ -34,29 +33,23 @@ _TOLD = {
 }
 
 
-def letter_of(casualty: Casualty, known_tasks: Any = ()) -> DeadLetter:
+def remains_of(casualty: Casualty, known_tasks: Any = ()) -> Remains:
     """
-    Return the dead letter of *casualty*; its raw bytes are kept whole, whatever can be read of it is shown.
+    Return what is left of *casualty*: its raw bytes whole, and whatever can be read of them.
 
     A call refused because its task is not among *known_tasks* has the reason ``unknown_task``.
     """
     headers = _headers(casualty.raw)
     task = str(headers.get("task") or "")
     unknown = casualty.reason == "rejected" and bool(task) and bool(known_tasks) and task not in known_tasks
-    return DeadLetter(
-        id=casualty.id,
-        call_id=str(headers.get("id") or casualty.id),
-        task=task,
-        queue=casualty.queue,
+    return Remains(
         reason="unknown_task" if unknown else casualty.reason,
         error=casualty.error or _TOLD[casualty.reason],
-        buried_at=casualty.at,
-        attempts=int(headers.get("platform_failures") or 0),
+        queue=casualty.queue,
+        raw=casualty.raw,
+        headers=headers,
         deliveries=casualty.deaths,
-        group=casualty.reason,
-        argsrepr=str(headers.get("argsrepr") or ""),
-        kwargsrepr=str(headers.get("kwargsrepr") or ""),
-        message={"raw": base64.b64encode(casualty.raw).decode()},
+        at=casualty.at,
     )
 
 
@@ -87,9 +80,7 @@ class CasualtyDrain(bootsteps.StartStopStep):
         Start the thread.
         """
         self._stopped.clear()
-        self._thread = threading.Thread(
-            target=self._run, args=(parent.app.platform, parent.app.tasks), name="casualty-drain", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(parent.app,), name="casualty-drain", daemon=True)
         self._thread.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - a boot step is told its worker
@@ -102,23 +93,19 @@ class CasualtyDrain(bootsteps.StartStopStep):
 
     terminate = stop
 
-    def _run(self, platform: Platform, known_tasks: Any) -> None:
+    def _run(self, app: PlatformCelery) -> None:
         from redis.exceptions import RedisError
 
+        platform = app.platform
         platform.prepare()
         client = connect(platform.broker_url)
         keys = TransportKeys(f"{platform.settings.namespace}:")
-
-        def bury(casualty: Casualty) -> None:
-            letter = letter_of(casualty, known_tasks)
-            platform.dead_letters.bury(letter)
-            logger.error("%s is a dead letter now (%s): %s", letter.task or "A message", letter.reason, letter.error)
 
         stopping = False
         while not stopping:
             stopping = self._stopped.wait(_INTERVAL)
             try:
-                while drain(client, keys, bury):
+                while drain(client, keys, lambda casualty: bury(app, remains_of(casualty, app.tasks))):
                     pass
             except (RedisError, StoreError) as error:
                 logger.warning("Casualties could not be buried, trying again: %s", error)
