@@ -24,10 +24,11 @@ LABEL org.opencontainers.image.title="celery-platform" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# /tmp is the only folder a container writes to; mount it when the rest is read-only.
+# /tmp is the only folder a container needs to write to; mount it when the rest is read-only.
 ENV PATH=/opt/platform/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 RUN groupadd --system --gid 10001 celery \
-    && useradd --system --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin celery
+    && useradd --system --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin celery \
+    && install -d -o celery -g celery /var/lib/celery-platform
 COPY --from=build /opt/platform /opt/platform
 WORKDIR /srv
 # The packages of the deployment, as folders of the build context. They belong to root: no task can change them.

@@ -36,7 +36,7 @@ docs: .venv/.ready ## Build the documentation
 lock: .venv/.ready ## Resolve the dependencies again
 	@.venv/bin/uv pip compile -q pyproject.toml --all-extras --group dev --group docs --universal \
 		--generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock $(ARGS)
-	@.venv/bin/uv pip compile -q pyproject.toml --extra beat --extra flower --extra sentry --group reference --universal \
+	@.venv/bin/uv pip compile -q pyproject.toml --extra beat --extra flower --extra sentry --group image --universal \
 		--constraint requirements.lock --generate-hashes --no-header --no-emit-index-url --no-annotate \
 		-o requirements.image.lock
 

@@ -38,6 +38,7 @@ ALL: dict[str, Any] = {
         "billing": {"queues": ["billing"], "replicas": 3, "concurrency": 8},
         "reports": {"queues": ["reports"], "pool": "threads", "extraArgs": ["--max-tasks-per-child=100"]},
     },
+    "database": {"existingSecret": "database"},
     "beat": {"enabled": True},
     "flower": {"enabled": True, "auth": {"existingSecret": "flower"}},
     "extraEnv": [{"name": "TASKS_LOG_FOLDER", "value": "/tmp/logs"}],

@@ -28,7 +28,7 @@ def config(text: str | None = None, **variables: str) -> subprocess.CompletedPro
     """
     file = "-" if text else "docker-compose.yml"
     return subprocess.run(
-        [PROGRAM, "--project-directory", ROOT, "-f", file, "--profile", "*", "config", "--format", "json"],
+        [PROGRAM, "--project-directory", ROOT, "-f", file, "config", "--format", "json"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **variables},
         input=text,
@@ -118,9 +118,11 @@ def test_nothing_but_flower_is_reachable_and_flower_from_this_machine_only(servi
     assert services["flower"]["environment"]["FLOWER_BASIC_AUTH"] == SECRETS["FLOWER_BASIC_AUTH"]
 
 
-def test_beat_is_started_on_request_and_once(services):
-    assert services["beat"]["profiles"] == ["beat"]
-    assert services["beat"]["deploy"]["replicas"] == 1
+def test_the_schedules_outlive_the_container_of_beat(services):
+    (volume,) = services["beat"]["volumes"]
+    assert volume["type"] == "volume"
+    assert services["beat"]["environment"]["PLATFORM_DATABASE_URL"] == f"sqlite:///{volume['target']}/beat.sqlite3"
+    assert f"install -d -o celery -g celery {volume['target']}" in (ROOT / "Dockerfile").read_text()
 
 
 def test_redis_and_flower_are_checked(services):

@@ -26,7 +26,7 @@ TYPOS = {
     "a name no object can have": ({"pools": {"Billing_1": {"queues": ["default"]}}}, "at '/pools'"),
     "a queue the platform refuses": ({"settings": {"queues": ["a b"]}}, "at '/settings/queues/0'"),
     "an unknown priority": ({"settings": {"routes": {"a.*": "default:urgent"}}}, "at '/settings/routes/a.*'"),
-    "a second beat": ({"beat": {"replicas": 2}}, "at '/beat'"),
+    "no beat at all": ({"beat": {"replicas": 0}}, "at '/beat/replicas'"),
     "a lease too short": ({"settings": {"lease": 0.5}}, "at '/settings/lease'"),
     "no disruption ever": ({"podDisruptionBudget": {"maxUnavailable": 0}}, "at '/podDisruptionBudget/maxUnavailable'"),
     "a digest that is none": ({"image": {"digest": "latest"}}, "at '/image/digest'"),
@@ -51,6 +51,7 @@ CONTRADICTIONS = {
     ),
     "a route to nowhere": ({"settings": {"routes": {"a.*": "billing:high"}}}, 'sends "a.*" to the queue "billing"'),
     "Flower for everybody": ({"flower": {"enabled": True}}, "flower.auth.existingSecret is empty. Create a Secret"),
+    "schedules in a file of a pod": ({"beat": {"enabled": True}}, "database.existingSecret is empty. Create a Secret"),
     "a password in the environment": (
         {"extraEnv": [{"name": "PLATFORM_SENTRY_DSN", "value": "secret"}]},
         "extraEnv[0] gives PLATFORM_SENTRY_DSN in clear. Keep it in a Secret",

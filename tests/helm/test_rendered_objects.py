@@ -17,10 +17,10 @@ from tests.helm.conftest import ALL, CHART, LEAST
 
 KUBERNETES = ["1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", kubernetes_validate.latest_version()]
 PARTS = ["-worker-default", "-worker-billing", "-worker-reports", "-beat", "-flower"]
-SECRETS = {"broker_url": "broker", "state_url": "state", "result_url": "results"}
+SECRETS = {"broker_url", "state_url", "result_url", "database_url"}
 # Nothing uses these yet, and the embedded server is not for clusters.
 LEFT_OUT = {
-    *("encryption_keys", "database_url", "sentry_dsn", "metrics_port", "health_port", "unknown_ttl"),
+    *("encryption_keys", "sentry_dsn", "metrics_port", "health_port", "unknown_ttl"),
     "workdir",
 }
 
@@ -129,8 +129,8 @@ def test_every_setting_of_the_platform_has_a_value_or_a_reason_to_have_none():
     known = chart.schema["properties"]["settings"]["properties"] if isinstance(chart.schema, dict) else None
     assert known is not None
     snake = {"".join(f"_{c.lower()}" if c.isupper() else c for c in name) for name in known}
-    assert snake | SECRETS.keys() | LEFT_OUT == set(Settings.model_fields)
-    assert not snake & (SECRETS.keys() | LEFT_OUT)
+    assert snake | SECRETS | LEFT_OUT == set(Settings.model_fields)
+    assert not snake & (SECRETS | LEFT_OUT)
     assert known["unsafe"]["enum"] == list(get_args(Settings.model_fields["unsafe"].annotation))
 
 
@@ -168,11 +168,13 @@ def test_new_workers_come_before_old_ones_go(install):
     assert spec["minReadySeconds"] == 10
 
 
-def test_beat_is_one_pod_that_is_never_two(everything):
-    spec = everything.one("Deployment", "-beat")["spec"]
-    assert spec["replicas"] == 1
-    assert spec["strategy"] == {"type": "Recreate"}
-    assert "--schedule=/tmp/celerybeat-schedule" in everything.container("-beat")["args"]
+def test_beat_alone_gets_the_database_and_a_second_pod_stands_by(install, everything):
+    database = {"secretKeyRef": {"name": "database", "key": "url"}}
+    assert [part for part in PARTS if everything.environment(part).get("PLATFORM_DATABASE_URL") == database] == [
+        "-beat"
+    ]
+    assert everything.one("Deployment", "-beat")["spec"]["replicas"] == 2
+    assert install({"beat": {"replicas": 1}}, base=ALL).one("Deployment", "-beat")["spec"]["replicas"] == 1
 
 
 def test_flower_asks_for_a_password_from_a_secret(everything):
