@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_platform.backoff import Backoff
@@ -249,6 +249,7 @@ class TestAdmission:
         assert outcome.reason == "deadline"
 
 
+@settings(deadline=None)  # a loaded machine takes its time
 @given(
     answers=st.lists(st.sampled_from(["snooze", "guard", "fail"]), max_size=40),
     attempts=st.integers(1, 6),
