@@ -49,7 +49,7 @@ class Workers:
         #: What becomes of a run at once; nothing leaves it running.
         self.result: Callable[[Held], str | None] = lambda _: "succeeded"
 
-    def send(self, live: object, firing: Held) -> None:
+    def send(self, _: object, firing: Held) -> None:
         self.before_send(firing)
         if firing.call_id not in self.copies:
             self.started.append((firing.entry, firing.nominal))
@@ -83,6 +83,12 @@ class World:
 
     def scheduler(self, schedule: Sequence[Entry] = ()) -> Engine:
         return Engine(self._lease.rival(), self.workers, self.workers, schedule=schedule, clock=self.clock)
+
+    def lease_lasts(self, duration: float) -> None:
+        """
+        Let the lease last *duration* seconds longer, as if it were renewed meanwhile.
+        """
+        self._lease.throne.until = self.clock.monotonic() + duration + self._lease.ttl
 
     def run(self, engine: Engine, duration: timedelta, step: float = 1.0) -> None:
         """

@@ -4,6 +4,8 @@ Turn an entry that is due into firings: which nominal times, and what each of th
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,22 +17,23 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from celery_platform.beat.book import Live
+    from celery_platform.beat.entries import Entry
     from celery_platform.beat.progress import Progress
 
 __all__ = ["claims_of", "rule"]
 
-# Times looked at in one tick; an entry that has more to make up for goes on in the next.
-_MOST_TIMES = 20_000
+logger = logging.getLogger("celery_platform.beat.firing")
+
 _MOST_MISSED_SHOWN = 100
 
 
 def claims_of(live: Live, now: datetime, progress: Progress) -> tuple[list[Held], int]:
     """
-    Return the firings of *live* at *now*, and how many were given up; its plan moves on to the next time.
+    Return the firings of *live* at *now*, and how many known ones were given up; its plan moves on to the next time.
 
     The firings are in *progress* already; the caller writes them and the plan down together.
     """
-    nominals, given_up = _due_times(live, now)
+    nominals, more = _due_times(live, now)
     plan, rules = live.plan, live.entry.rules
     if live.paused(now):
         return [], 0
@@ -54,7 +57,9 @@ def claims_of(live: Live, now: datetime, progress: Progress) -> tuple[list[Held]
             rule(live, held, progress, before)
         claims.append(held)
         progress.add([held])
-    return claims, given_up + len(missed)
+    if more:
+        logger.warning("%s: times older than %s are passed over.", live.entry.name, nominals[0].isoformat())
+    return claims, len(missed)
 
 
 def rule(live: Live, held: Held, progress: Progress, before: list[Held] | None = None) -> None:
@@ -79,26 +84,31 @@ def rule(live: Live, held: Held, progress: Progress, before: list[Held] | None =
             progress.terminate(running)
 
 
-def _due_times(live: Live, now: datetime) -> tuple[list[datetime], int]:
-    plan, entry = live.plan, live.entry
-    nominal: datetime | None = _skipped_ahead(live, now)
-    found: list[datetime] = []
-    while nominal is not None and nominal + entry.delay(nominal) <= now and len(found) < _MOST_TIMES:
+def _due_times(live: Live, now: datetime) -> tuple[list[datetime], bool]:
+    """
+    Return the newest due times, as many as could matter, and whether older ones were passed over uncounted.
+    """
+    plan, rules = live.plan, live.entry.rules
+    first: datetime = plan.next_at
+    most = {"skip": 0, "one": 1, "all": rules.missed.most}[rules.missed.mode]
+    most += _MOST_MISSED_SHOWN + int(GRACE.total_seconds())
+    # After a long absence a fast entry has missed millions: they are sought backwards, in windows that double.
+    window = timedelta(hours=1)
+    while now - window > first:
+        found, upcoming = _times_from(live.entry, live.entry.after(now - window), now, most)
+        if len(found) == most:
+            plan.next_at = upcoming
+            return found, True
+        window *= 2
+    found, plan.next_at = _times_from(live.entry, first, now, most)
+    return found, False
+
+
+def _times_from(
+    entry: Entry, nominal: datetime | None, now: datetime, most: int
+) -> tuple[list[datetime], datetime | None]:
+    found: deque[datetime] = deque(maxlen=most)
+    while nominal is not None and nominal + entry.delay(nominal) <= now:
         found.append(nominal)
         nominal = entry.after(nominal)
-    plan.next_at = nominal
-    keep = entry.rules.missed.most + _MOST_MISSED_SHOWN + int(GRACE.total_seconds())
-    return found[-keep:], max(0, len(found) - keep)
-
-
-def _skipped_ahead(live: Live, now: datetime) -> datetime:
-    """
-    Return where to begin: times that could not be chosen anyway are passed over in one step.
-    """
-    first: datetime = live.plan.next_at
-    rules = live.entry.rules
-    back = {"skip": GRACE, "one": timedelta(days=2), "all": rules.catch_up}[rules.missed.mode]
-    if back is None or first >= now - back:
-        return first
-    later = live.entry.after(now - max(back, GRACE) - timedelta(microseconds=1))
-    return later if later is not None and first < later <= now else first
+    return list(found), nominal
