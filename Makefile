@@ -26,6 +26,10 @@ lint: .venv/.ready ## Format, lint, types and floors
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
+faults: .venv/.ready ## Break things on purpose: one file a promise; N=5000 runs the long form
+	@scripts/install-test-servers
+	@$(if $(N),N=$(N)) $(PYTHON) -m pytest tests/faults --timeout=1800 $(ARGS)
+
 bench: .venv/.ready ## Measure against plain Celery in the same run
 	@scripts/install-test-servers
 	@$(PYTHON) -m benchmarks $(ARGS)
