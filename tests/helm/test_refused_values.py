@@ -81,6 +81,17 @@ def test_everything_switched_on_is_no_contradiction(install):
     assert install(base=ALL).objects
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"PLATFORM_{name}" for name in ("BROKER_URL", "STATE_URL", "RESULT_URL", "DATABASE_URL", "ENCRYPTION_KEYS")),
+        *("PLATFORM_SENTRY_DSN", "PLATFORM_DJANGO_SECRET_KEY", "FLOWER_BASIC_AUTH"),
+    ],
+)
+def test_no_secret_of_the_platform_can_be_written_in_clear(refusal, name):
+    assert f"extraEnv[0] gives {name} in clear" in refusal({"extraEnv": [{"name": name, "value": "x"}]})
+
+
 def test_no_refusal_repeats_a_secret(refusal):
     assert "hunter2" not in refusal({"extraEnv": [{"name": "PLATFORM_STATE_URL", "value": "redis://:hunter2@x"}]})
 
