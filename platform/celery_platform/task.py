@@ -120,11 +120,9 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         if options.get("argsrepr") is None and (shown := self.contract.argsrepr(wire_args, wire_kwargs)) is not None:
             options["argsrepr"], options["kwargsrepr"] = shown
         self._route(options)
-        if self.platform.settings.broker_kind == "amqp":
-            options.setdefault("confirm_timeout", self.platform.settings.publish_timeout)
-        if options.get("countdown") and self.platform.settings.broker_kind == "amqp":
+        if self.platform.settings.broker_kind == "amqp" and (wait := _wait_of(options)):
             # RabbitMQ delays by whole seconds, and Celery refuses a part of one.
-            options["countdown"] = ceil(options["countdown"])
+            options["countdown"], options["eta"] = ceil(wait), None
         headers = self._stamp(options.get("headers"))
         options["headers"] = headers
         claimed = self._claim(wire_args, wire_kwargs, options)

@@ -7,11 +7,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from amqp.exceptions import AMQPError, NotFound
+from amqp.exceptions import AMQPError, NotFound, PreconditionFailed
 from celery.app.amqp import AMQP
+from kombu import Queue
+from kombu.common import Broadcast
 from kombu.exceptions import OperationalError
 
-from celery_platform.errors import PublishError
+from celery_platform.errors import PublishError, QueueMismatch
 from celery_platform.transport import topology
 
 if TYPE_CHECKING:
@@ -81,16 +83,18 @@ class PlatformAMQP(AMQP):
         settings = self.app.platform.settings
         if settings.broker_kind != "amqp":
             return send
-        patience = settings.publish_timeout / 4
 
         def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
             if str(getattr(options.get("exchange"), "name", options.get("exchange"))).startswith(_DELAY_EXCHANGE):
                 self._declare_delays()
+            self._insist(options)
             producer.on_return = _note
-            options = {"mandatory": True, "timeout": patience, "confirm_timeout": patience, **options}
             _returned.error = None
             try:
                 result = send(producer, name, message, **options)
+            except PreconditionFailed as error:
+                queue = options.get("queue")
+                raise PublishFailed(str(QueueMismatch(str(getattr(queue, "name", queue)), str(error)))) from error
             except NotFound as error:
                 # Somebody deleted an exchange: the next publish declares anew, on a channel that is open.
                 self._delays_declared = False
@@ -101,6 +105,19 @@ class PlatformAMQP(AMQP):
             return result
 
         return send_task_message
+
+    def _insist(self, options: dict[str, Any]) -> None:
+        """
+        Complete the *options* of a publish: declared, mandatory, confirmed in time. What the caller says stands.
+        """
+        patience = self.app.platform.settings.publish_timeout / 4
+        for option, certain in (("mandatory", True), ("timeout", patience), ("confirm_timeout", patience)):
+            # Celery hands on what a task does not say as None.
+            options[option] = certain if options.get(option) is None else options[option]
+        queue = options.get("queue")
+        if options.get("declare") is None and isinstance(queue, Queue) and not isinstance(queue, Broadcast):
+            # A call that expires before any worker ever ran needs its grave as well.
+            options["declare"] = [topology.dead_queue(), queue]
 
     def _declare_delays(self) -> None:
         """

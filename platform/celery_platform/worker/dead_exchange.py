@@ -8,10 +8,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from amqp.exceptions import AMQPError
 from celery import bootsteps
 
-from celery_platform.errors import StoreError
 from celery_platform.headers import queue_of
 from celery_platform.transport import topology
 from celery_platform.worker.letters import Remains, bury
@@ -114,7 +112,7 @@ class DeadExchangeDrain(bootsteps.StartStopStep):
             try:
                 self._drain(app)
                 told = False
-            except (OSError, AMQPError, StoreError) as error:
+            except Exception as error:  # noqa: BLE001 - a thread that ends would leave everything where it lies
                 (logger.debug if told else logger.warning)("The dead-letter queue could not be drained: %s", error)
                 told = True
             self._stopped.wait(_INTERVAL)

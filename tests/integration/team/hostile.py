@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from celery.exceptions import Reject
+
 from celery_platform import platform_task
 
 
@@ -24,7 +26,7 @@ def neighbour(number: int) -> int:
     return number
 
 
-@platform_task(acks_late=True)
+@platform_task
 def pill(name: str) -> None:
     note(f"pill {name}")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -40,6 +42,11 @@ def glutton(name: str) -> None:
 def quitter(name: str) -> None:
     note(f"quitter {name}")
     sys.exit(3)
+
+
+@platform_task
+def refuser(name: str) -> None:
+    raise Reject(f"not {name}", requeue=False)
 
 
 @platform_task(time_limit=2)
