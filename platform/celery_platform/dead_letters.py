@@ -29,9 +29,9 @@ class DeadLetter:
     """
     One buried call.
 
-    *reason* is its code (``exhausted``, ``rejected``, ``invalid``, ``timeout``, ``deadline``); *error* the class and
-    the scrubbed message; *buried_at* a Unix time in seconds. *argsrepr* and *kwargsrepr* are safe to show; *message*
-    is what a replay needs (headers and body) and is never listed.
+    *reason* is its code (docs/lifecycle.md lists them); *error* the class and the scrubbed message; *buried_at* a Unix
+    time in seconds. *argsrepr* and *kwargsrepr* are safe to show; *message* is what a replay needs (headers and body)
+    and is never listed.
     """
 
     id: str

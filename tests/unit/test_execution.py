@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from celery_platform.backoff import Backoff
 from celery_platform.clock import FrozenClock
 from celery_platform.errors import PayloadInvalid
-from celery_platform.execution import AttemptTimedOut, DeadlineExceeded, execute
+from celery_platform.execution import AttemptTimedOut, DeadlineExceeded, execute, is_order
 from celery_platform.headers import DEFERRALS, FAILURES, counters_after
 from celery_platform.outcomes import (
     Buried,
@@ -289,3 +291,16 @@ def test_a_whole_life_takes_the_waits_of_the_policy():
         current = call(failures=current.failures + 1, first_failed_at=NOW)
     assert outcome.reason == "exhausted"
     assert [0.5 <= waits[0] <= 1, 1.5 <= waits[1] <= 3, 4.5 <= waits[2] <= 9] == [True] * 3
+
+
+@pytest.mark.parametrize("code", [None, 0, 1, 3, "bye", -1, 256])
+def test_a_body_that_ends_its_process_is_no_order_of_the_worker(code):
+    assert not is_order(SystemExit(code))
+
+
+def test_what_a_pool_process_or_its_engine_ends_with_is_an_order():
+    class Shutdown(SystemExit):
+        pass
+
+    assert is_order(Shutdown(0))
+    assert is_order(SystemExit(-(256 - signal.SIGTERM)))
