@@ -113,6 +113,29 @@ def test_a_call_that_outlasts_an_outage_longer_than_its_lease_is_not_repeated(
     assert ledger.started(1) == 1
 
 
+def test_what_could_not_be_given_back_is_given_back_when_the_server_returns(broker: RedisServer) -> None:
+    send(broker.url(), "q", 1, 2)
+    me = consumer(broker.url(), "q", owner="me", lease=30, renew=True)
+    assert len(me.fetch(2)) == 2
+    broker.kill9()
+    me.close()
+    broker.start()
+    with broker.client() as client:
+        wait_until(lambda: client.llen("q") == 2 and not client.exists(KEYS.leases), timeout=20)
+        assert not client.exists(KEYS.held("me"))
+
+
+def test_a_reply_lost_at_the_very_end_leaves_no_orphan(redis_url: str) -> None:
+    send(redis_url, "q", 1, 2)
+    me = consumer(redis_url, "q", owner="me")
+    me.start_fetch(2)
+    heir = consumer(redis_url, "q")
+    wait_until(lambda: heir.client.hlen(KEYS.held("me")) == 2)
+    me.line.hang_up()
+    me.close()
+    assert bodies(heir.fetch(2)) == [1, 2]
+
+
 class Dies:
     """Let the consumer's process seem to die at its *n*-th command, before or after the server has it."""
 

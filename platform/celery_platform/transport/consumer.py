@@ -13,6 +13,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -266,23 +267,20 @@ class Consumer:
         """
         Give back everything but *keep*, whose leases go on until they are settled, and stop fetching.
 
-        Whatever cannot be given back now, because the server is away, another consumer takes over when the lease ends.
+        When the server is away, the heart goes on until it has taken everything back. Without a heart another consumer
+        takes over when the lease ends.
         """
         if self._closed or os.getpid() != self._pid:
             return
-        self._closed = self.eager = True
-        try:
+        self._closed = True
+        with suppress(RedisError, OSError):
             if self._exchange is not None:
-                self.return_([delivery.field for delivery in self.finish_fetch()])
-            self.return_([name for name in list(self.holdings.held) if name not in keep])
-            self.flush()
-        except (RedisError, OSError) as error:
-            logger.warning("Could not give back what was not started (%s): it is taken over later.", error)
-            self._exchange = None
+                self.finish_fetch()
+        self.return_([name for name in list(self.holdings.held) if name not in keep])
+        self.eager = True
+        self.settle_soon()
         self.line.hang_up()
-        if self.holdings.held:
-            return
-        self._leave()
+        self.outlived()
 
     def outlived(self) -> bool:
         """
@@ -290,7 +288,11 @@ class Consumer:
         """
         if not self._closed or self.holdings.held or self.holdings.owes:
             return False
-        self._leave()
+        try:
+            self._leave()
+        except (RedisError, OSError) as error:
+            logger.debug("%s cannot leave yet: %s", self.owner, error)
+            return False
         return True
 
     def _keys(self, lists: Sequence[str]) -> list[str]:
@@ -383,12 +385,13 @@ class Consumer:
             logger.debug("What is owed could not be sent, and goes with the next fetch: %s", error)
 
     def _leave(self) -> None:
+        if self._broken:
+            self.reconcile()
+        keys = self.options.keys
+        if not self.client.exists(keys.held(self.owner)):
+            self.client.zrem(keys.leases, self.owner)
         self._heart.stop()
-        try:
-            self.client.zrem(self.options.keys.leases, self.owner)
-            self.client.connection_pool.disconnect()
-        except (RedisError, OSError) as error:
-            logger.debug("The lease of %s ends by itself: %s", self.owner, error)
+        self.client.connection_pool.disconnect()
 
 
 def _number(field: str) -> int:
