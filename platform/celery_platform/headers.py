@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from celery_platform.outcomes import Deferred
 
-__all__ = ["DEADLINE", "ENQUEUED_AT", "SCHEDULED_FOR", "call_from", "counters_after", "was_published_before"]
+__all__ = ["DEADLINE", "ENQUEUED_AT", "SCHEDULED_FOR", "call_from", "carried", "counters_after", "was_published_before"]
 
 ENQUEUED_AT = "platform_enqueued_at"
 DEADLINE = "platform_deadline"
@@ -64,6 +64,15 @@ def call_from(task: str, request: Any) -> Call:
         first_failed_at=_number(headers.get(FIRST_FAILED_AT)),
         previous_delay=_number(headers.get(DELAY)),
     )
+
+
+def carried(headers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """
+    Return what a call takes along when it is published again: all but the broker's own marks.
+
+    RabbitMQ drops a message whose ``x-death`` says that it has been in the same delay queue before.
+    """
+    return {name: value for name, value in (headers or {}).items() if not name.startswith("x-")}
 
 
 def counters_after(call: Call, outcome: Deferred | Retrying) -> dict[str, Any]:

