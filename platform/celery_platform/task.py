@@ -31,7 +31,7 @@ from kombu.utils.json import dumps as kombu_dumps
 
 from celery_platform import burial, events
 from celery_platform.beat import runs
-from celery_platform.current import RunningCall, running
+from celery_platform.current import RunningCall, current_or_none, running
 from celery_platform.errors import IdempotencyConflict, PayloadInvalid
 from celery_platform.execution import AttemptExited, AttemptTimedOut, execute, is_order
 from celery_platform.guards.board import BoardAdmission
@@ -181,7 +181,8 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         """
         request = self.request
         if request.called_directly:
-            with running(RunningCall(Call(id="called directly", task=self.name))):
+            # A caller that is a running call itself stays the current one.
+            with running(current_or_none() or RunningCall(Call(id="called directly", task=self.name))):
                 return self.run(*args, **kwargs)
         if not runs.may_run(self.platform.state, request):
             raise Ignore("another copy of this firing's message was first")
@@ -296,7 +297,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         call_id = options["task_id"] = options.get("task_id") or uuid()
         claimed = admission.claim(call_id, args, kwargs, delay=_wait_of(options))
         if claimed is not None and claimed.delay > 0:
-            options["countdown"] = claimed.delay
+            options["countdown"] = ceil(claimed.delay) if self._broker_counts_seconds else claimed.delay
         return claimed
 
     def _unclaim(
@@ -322,6 +323,10 @@ class PlatformTask(Task[P, R], Generic[P, R]):
                 )
             )
         return result
+
+    @property
+    def _broker_counts_seconds(self) -> bool:
+        return self.platform.settings.broker_kind == "amqp"
 
     def _is_eager(self) -> bool:
         return bool(self.app.conf.task_always_eager)

@@ -9,11 +9,13 @@ import time
 import pytest
 
 from celery_platform import CircuitBreaker, ConcurrencyLimit, Idempotency, RateLimit
+from celery_platform.errors import BreakerOpen, LimitExceeded
 from celery_platform.execution import execute
 from celery_platform.guards.admission import GuardAdmission
 from celery_platform.guards.board import Board, BoardAdmission
 from celery_platform.guards.circuit_breaker import forget_definitions
 from celery_platform.guards.key_template import Signature
+from celery_platform.guards.outside import guarded
 from celery_platform.guards.rules import guards_of
 from celery_platform.outcomes import Call, Succeeded
 from celery_platform.stores.keys import Keys
@@ -103,3 +105,18 @@ def test_a_million_idle_keys_would_leave_by_themselves(home):
     client = home.store.client
     lasting = [key for key in client.scan_iter("*") if client.ttl(key) == -1]
     assert lasting == [b"{trips}:fence"]
+
+
+def test_guards_work_around_any_block_and_share_their_state_with_tasks(home):
+    breaker = CircuitBreaker("shop", minimum_calls=2, cool_down=30)
+    for _ in range(2):
+        with pytest.raises(ConnectionError), guarded(home.guards, breaker):
+            raise ConnectionError
+    with pytest.raises(BreakerOpen) as refused, guarded(home.guards, breaker):
+        pytest.fail("an open breaker let the block run")
+    assert 29 < refused.value.retry_after < 34
+    slot = ConcurrencyLimit("db", 1)
+    with guarded(home.guards, slot), pytest.raises(LimitExceeded), guarded(home.guards, slot):
+        pytest.fail("two blocks held one slot")
+    with guarded(home.guards, slot) as ticket:
+        assert not ticket.cancelled
