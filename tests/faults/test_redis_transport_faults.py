@@ -126,14 +126,15 @@ def test_what_could_not_be_given_back_is_given_back_when_the_server_returns(brok
 
 
 def test_a_reply_lost_at_the_very_end_leaves_no_orphan(redis_url: str) -> None:
+    heir = consumer(redis_url, "q")
+    heir.fetch(1)  # the server knows the script from here on
     send(redis_url, "q", 1, 2)
     me = consumer(redis_url, "q", owner="me")
     me.start_fetch(2)
-    heir = consumer(redis_url, "q")
     wait_until(lambda: heir.client.hlen(KEYS.held("me")) == 2)
     me.line.hang_up()
     me.close()
-    assert bodies(heir.fetch(2)) == [1, 2]
+    assert wait_until(lambda: bodies(heir.fetch(2))) == [1, 2]
 
 
 class Dies:
