@@ -7,19 +7,29 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
-import compose
 import pytest
 
 from celery_platform.settings import Settings
+from tests.servers import missing
 
 ROOT = Path(__file__).parents[2]
-# The package's own `docker-compose` script ends with 0 whatever the program says.
-PROGRAM = Path(compose.__file__).with_name("docker-compose")
 SECRETS = {"REDIS_PASSWORD": "long-random-word", "FLOWER_BASIC_AUTH": "ops:other-word"}
 OURS = ("worker", "beat", "flower")
+
+
+def program() -> str:
+    """
+    Return Docker Compose, from the package that carries it, else the machine's.
+    """
+    if package := find_spec("compose"):
+        # Its own `docker-compose` script ends with 0 whatever the program says.
+        return str(Path(package.origin).with_name("docker-compose"))
+    return shutil.which("docker-compose") or missing("no Docker Compose, whose package is for Linux on x86_64 only")
 
 
 def config(text: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +38,7 @@ def config(text: str | None = None, **variables: str) -> subprocess.CompletedPro
     """
     file = "-" if text else "docker-compose.yml"
     return subprocess.run(
-        [PROGRAM, "--project-directory", ROOT, "-f", file, "config", "--format", "json"],
+        [program(), "--project-directory", ROOT, "-f", file, "config", "--format", "json"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **variables},
         input=text,
