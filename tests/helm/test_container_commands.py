@@ -212,7 +212,7 @@ def test_a_call_that_outlasts_the_soft_shutdown_goes_back_within_the_grace_perio
     wait_until(lambda: image.ledger() == ["began long"], timeout=PATIENCE)
 
     worker.send(signal.SIGTERM)
-    worker.process.wait(worker.grace)
+    assert worker.process.wait(worker.grace) == 0
     assert image.ledger() == ["began long"]
 
     gate.touch()
