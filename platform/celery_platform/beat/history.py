@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     from celery_platform.beat.entries import Entry
 
-__all__ = ["Listing", "backfill", "coming", "entry_named", "firings", "listing", "pause", "resume", "run_now"]
+__all__ = [
+    "Listing",
+    "backfill",
+    "coming",
+    "entry_named",
+    "firings",
+    "is_paused",
+    "listing",
+    "pause",
+    "resume",
+    "run_now",
+]
 
 _LONGEST_BACKFILL = 10_000
 
@@ -107,7 +118,7 @@ def _listed(row: Any, last: Any) -> Listing:
         words["next"] = upcoming.isoformat() if upcoming else None
     except ScheduleError as error:
         words["error"] = str(error)
-    paused = _is_paused(plan, now)
+    paused = is_paused(plan, now)
     until = plan.paused_until.isoformat() if plan and paused and plan.paused_until else None
     return Listing(
         name=row.name,
@@ -124,8 +135,11 @@ def _listed(row: Any, last: Any) -> Listing:
     )
 
 
-def _is_paused(plan: Any, now: datetime) -> bool:
-    return bool(plan and plan.paused_at and (plan.paused_until is None or plan.paused_until > now))
+def is_paused(plan: Any, now: datetime | None = None) -> bool:
+    """
+    Tell whether the entry of *plan* is paused at *now*, or at present.
+    """
+    return bool(plan and plan.paused_at and (plan.paused_until is None or plan.paused_until > (now or _now())))
 
 
 def _row_named(name: str) -> Any:
@@ -201,7 +215,7 @@ def resume(name: str) -> bool:
     """
     Let a paused entry go on with its next time; answer whether it was paused.
     """
-    was = _is_paused(getattr(_row_named(name), "plan", None), _now())
+    was = is_paused(getattr(_row_named(name), "plan", None), _now())
     _set_pause(name, None, "", None)
     return was
 
@@ -216,7 +230,7 @@ def _set_pause(name: str, at: datetime | None, reason: str, until: datetime | No
     with transaction.atomic():
         plan, _ = Plan.objects.get_or_create(periodic=row)
         changes: dict[str, Any] = {"paused_at": at, "paused_reason": reason, "paused_until": until, "failures": 0}
-        if at is None and _is_paused(plan, _now()):
+        if at is None and is_paused(plan, _now()):
             # What fell into the pause is not made up for: the next time is sought from now on.
             changes["next_at"] = None
         Plan.objects.filter(pk=plan.pk).update(**changes)

@@ -252,3 +252,21 @@ def lint(ctx: click.Context, *, as_json: bool) -> None:
         for line in found or [f"{len(entries)} entries, nothing wrong."]:
             click.echo(line)
     ctx.exit(1 if found else 0)
+
+
+@schedule.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8788, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option("--user", help="Let this user in with the password in PLATFORM_ADMIN_PASSWORD.")
+@click.pass_context
+@guarded
+def admin(ctx: click.Context, host: str, port: int, user: str | None) -> None:
+    """
+    Serve the admin pages until interrupted.
+    """
+    from celery_platform.beat.site.serve import make_user, serve
+
+    _opened(ctx)
+    if user:
+        make_user(user)
+    serve(host, port, lambda taken: click.echo(f"The admin of the schedules: http://{host}:{taken}/"))
