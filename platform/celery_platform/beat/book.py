@@ -77,6 +77,8 @@ class Book:
 
     def __init__(self) -> None:
         self.by_name: dict[str, Live] = {}
+        #: Entries that must have succeeded by some time of day.
+        self.watched: list[Live] = []
         self._heap: list[tuple[datetime, int, Live]] = []
 
     def load(self, ledger: Ledger, now: datetime) -> None:
@@ -98,6 +100,7 @@ class Book:
             if live is not None:
                 self.by_name[row.name] = live
         self._set_times(ledger, now)
+        self.watched = [live for live in self.by_name.values() if live.plan.alarm_at is not None]
         self._heap = [(due, live.row.pk, live) for live in self.by_name.values() if (due := live.due_at) is not None]
         heapq.heapify(self._heap)
 

@@ -12,7 +12,7 @@ from celery_platform import events
 from celery_platform.beat.book import deadline_after
 from celery_platform.beat.happenings import EntryOverdue, EntryPaused
 from celery_platform.beat.ledger import Ledger
-from celery_platform.beat.reconcile import alive, newest, reconcile
+from celery_platform.beat.reconcile import alive, digest_of, newest, reconcile
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,7 +42,7 @@ class Keeper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._at: dict[str, datetime] = {}
-        self._failed_once = False
+        self._digest = digest_of(engine.schedule)
 
     def _time_for(self, what: str, now: datetime, every: timedelta) -> bool:
         if now < self._at.get(what, now):
@@ -54,9 +54,8 @@ class Keeper:
         """
         Write the schedule in code into the tables, unless a newer version runs elsewhere.
         """
-        schedule = self._engine.schedule
-        if newest(schedule, now):
-            reconcile(schedule)
+        if newest(self._digest, now):
+            reconcile(self._engine.schedule, now)
         else:
             logger.warning("A newer version of the schedule runs elsewhere: this one is not written.")
 
@@ -69,7 +68,7 @@ class Keeper:
         if self._time_for("probe", now, _ROUND):
             self._probe(now)
         if self._time_for("life", now, _SIGN_OF_LIFE):
-            alive(self._engine.schedule, now)
+            alive(self._digest, now)
         if self._time_for("clean", now, _CLEAN) and (ledger := self._engine.ledger):
             ledger.prune(now - KEEP)
 
@@ -93,9 +92,9 @@ class Keeper:
     def _raise_alarms(self, now: datetime) -> None:
         from celery_platform.beat.site.models import Plan
 
-        for live in [known for known in self._engine.book.by_name.values() if known.plan.alarm_at is not None]:
+        for live in self._engine.book.watched:
             deadline = live.plan.alarm_at
-            if deadline > now or self._engine.ledger is None:
+            if deadline is None or deadline > now or self._engine.ledger is None:
                 continue
             live.plan.alarm_at = deadline_after(live.entry, now)
             with self._engine.ledger.writing():

@@ -15,7 +15,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from celery_platform.beat.rows import RELATED, entry_of, fields_of, link, printed
+from celery_platform.beat.rows import RELATED, Linker, basis, entry_of, fields_of, printed
 from celery_platform.errors import ScheduleError
 
 if TYPE_CHECKING:
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
     from celery_platform.beat.entries import Entry
 
-__all__ = ["Reconciled", "alive", "drift", "newest", "reconcile"]
+__all__ = ["Reconciled", "alive", "digest_of", "drift", "newest", "reconcile"]
 
 logger = logging.getLogger("celery_platform.beat.reconcile")
 
 # A version that has not been heard of for this long no longer runs anywhere.
 _ALIVE = timedelta(seconds=90)
+_BATCH = 500
 
 
 @dataclass(slots=True)
@@ -49,16 +50,15 @@ def digest_of(schedule: Sequence[Entry]) -> str:
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
-def newest(schedule: Sequence[Entry], now: datetime) -> bool:
+def newest(digest: str, now: datetime) -> bool:
     """
-    Tell whether *schedule* is the version to write, and sign it in.
+    Tell whether the schedule of *digest* is the version to write, and sign it in.
 
     Another version that was first seen later and still runs is newer. Where none is, this one counts as newest from
     now on: a roll-back wins as soon as the version it replaces has gone.
     """
     from celery_platform.beat.site.models import Version
 
-    digest = digest_of(schedule)
     mine, _ = Version.objects.get_or_create(digest=digest, defaults={"first_seen": now, "alive_at": now})
     rivals = Version.objects.exclude(digest=digest).filter(first_seen__gt=mine.first_seen)
     if rivals.filter(alive_at__gt=now - _ALIVE).exists():
@@ -69,18 +69,18 @@ def newest(schedule: Sequence[Entry], now: datetime) -> bool:
     return True
 
 
-def alive(schedule: Sequence[Entry], now: datetime) -> None:
+def alive(digest: str, now: datetime) -> None:
     """
-    Say that a beat with this version still runs.
+    Say that a beat with the version of *digest* still runs.
     """
     from celery_platform.beat.site.models import Version
 
-    Version.objects.filter(digest=digest_of(schedule)).update(alive_at=now)
+    Version.objects.filter(digest=digest).update(alive_at=now)
 
 
-def reconcile(schedule: Sequence[Entry]) -> Reconciled:
+def reconcile(schedule: Sequence[Entry], now: datetime) -> Reconciled:
     """
-    Write *schedule* into the database, in one transaction.
+    Write *schedule* into the database, in one transaction; new entries are first due after *now*.
     """
     from django.db import transaction
     from django_celery_beat.models import PeriodicTask, PeriodicTasks
@@ -88,13 +88,11 @@ def reconcile(schedule: Sequence[Entry]) -> Reconciled:
     done = Reconciled()
     with transaction.atomic():
         rows = {row.name: row for row in PeriodicTask.objects.select_related(*RELATED)}
-        for entry in schedule:
-            row = rows.get(entry.name)
-            if row is None:
-                _create(entry)
-                done.created.append(entry.name)
-            elif _merge(row, entry):
-                done.updated.append(entry.name)
+        linker = Linker()
+        done.created = _create([entry for entry in schedule if entry.name not in rows], linker, now)
+        done.updated = [
+            entry.name for entry in schedule if entry.name in rows and _merge(rows[entry.name], entry, linker)
+        ]
         wanted = {entry.name for entry in schedule}
         for name, row in rows.items():
             plan = getattr(row, "plan", None)
@@ -133,37 +131,46 @@ def _current(row: Any) -> dict[str, Any]:
         return {"recurrence": f"unusable: {error}"}
 
 
-def _create(entry: Entry) -> None:
+def _create(entries: Sequence[Entry], linker: Linker, now: datetime) -> list[str]:
     from django_celery_beat.models import PeriodicTask
 
     from celery_platform.beat.site.models import Plan
 
-    row = PeriodicTask(name=entry.name)
-    row.no_changes = True
-    said = fields_of(entry)
-    for name, value in said.items():
-        _assign(row, name, value, entry)
-    row.save()
-    plan = Plan(periodic=row, managed=True, written=json.dumps(said, sort_keys=True))
-    _assign_plan(plan, row, said, entry, set(said))
-    plan.save()
+    rows = []
+    for entry in entries:
+        row = PeriodicTask(name=entry.name)
+        for name, value in fields_of(entry).items():
+            _assign(row, name, value, entry, linker)
+        rows.append(row)
+    PeriodicTask.objects.bulk_create(rows, batch_size=_BATCH)
+    ids = dict(PeriodicTask.objects.filter(plan=None).values_list("name", "pk")) if rows else {}
+    plans = []
+    for row, entry in zip(rows, entries, strict=True):
+        said = fields_of(entry)
+        plan = Plan(periodic_id=ids[entry.name], managed=True, written=json.dumps(said, sort_keys=True))
+        _assign_plan(plan, row, said, entry, set(said))
+        plan.basis, plan.next_at = basis(entry), entry.after(now)
+        plans.append(plan)
+    Plan.objects.bulk_create(plans, batch_size=_BATCH)
+    return [entry.name for entry in entries]
 
 
-def _merge(row: Any, entry: Entry) -> bool:
+def _merge(row: Any, entry: Entry, linker: Linker) -> bool:
     from celery_platform.beat.site.models import Plan
 
     plan = getattr(row, "plan", None) or Plan(periodic=row)
     written: Mapping[str, Any] = json.loads(plan.written or "{}") if plan.managed else {}
-    said, current = fields_of(entry), _current(row)
+    said = fields_of(entry)
     if plan.managed and not plan.removed and written == said:
         return False
+    current = _current(row)
     if plan.removed:
         # It was the code that disabled it, not an operator.
         current["enabled"] = written.get("enabled", True)
         row.enabled = current["enabled"]
     taken = {name for name, value in said.items() if written.get(name, value) == current.get(name, value)}
     for name in taken:
-        _assign(row, name, said[name], entry)
+        _assign(row, name, said[name], entry, linker)
     row.no_changes = True
     row.save()
     plan.managed, plan.removed, plan.written = True, False, json.dumps(said, sort_keys=True)
@@ -172,9 +179,9 @@ def _merge(row: Any, entry: Entry) -> bool:
     return True
 
 
-def _assign(row: Any, name: str, value: Any, entry: Entry) -> None:
+def _assign(row: Any, name: str, value: Any, entry: Entry, linker: Linker) -> None:
     if name == "recurrence":
-        link(row, entry.recurrence)
+        linker.link(row, entry.recurrence)
     elif name != "rules":
         setattr(row, name, value)
 

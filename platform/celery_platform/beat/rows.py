@@ -8,7 +8,8 @@ what counts, read as django-celery-beat reads it (both day fields must match).
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from celery_platform.beat.cron import parse
@@ -21,7 +22,7 @@ from celery_platform.errors import ScheduleError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["RELATED", "basis", "entry_of", "fields_of", "link", "printed"]
+__all__ = ["RELATED", "Linker", "basis", "entry_of", "fields_of", "printed"]
 
 RELATED = ("interval", "crontab", "solar", "clocked", "plan")
 _PERIODS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
@@ -137,29 +138,49 @@ def fields_of(entry: Entry) -> dict[str, Any]:
     }
 
 
-def link(row: Any, recurrence: Recurrence) -> None:
-    """
-    Point *row* at the schedule row of django-celery-beat that shows *recurrence*; it is made where it is missing.
-    """
-    from django_celery_beat import models
+class Linker:
+    """Point rows at the schedule rows of django-celery-beat; each table is read once, missing rows are made."""
 
-    row.interval = row.crontab = row.solar = row.clocked = None
-    match recurrence:
-        case Cron():
-            row.crontab = _first(models.CrontabSchedule, _crontab_words(recurrence))
-        case Every():
-            row.interval = _first(models.IntervalSchedule, _interval_words(recurrence.interval))
-        case Solar():
-            words = {"event": recurrence.event, "latitude": recurrence.latitude, "longitude": recurrence.longitude}
-            row.solar = _first(models.SolarSchedule, words)
-        case Once():
-            row.clocked = _first(models.ClockedSchedule, {"clocked_time": recurrence.at})
-            row.one_off = True
+    def __init__(self) -> None:
+        self._known: dict[Any, dict[tuple[Any, ...], Any]] = {}
+
+    def link(self, row: Any, recurrence: Recurrence) -> None:
+        """
+        Point *row* at the schedule row that shows *recurrence*.
+        """
+        from django_celery_beat import models
+
+        row.interval = row.crontab = row.solar = row.clocked = None
+        match recurrence:
+            case Cron():
+                row.crontab = self._one(models.CrontabSchedule, _crontab_words(recurrence))
+            case Every():
+                row.interval = self._one(models.IntervalSchedule, _interval_words(recurrence.interval))
+            case Solar():
+                latitude, longitude = (
+                    Decimal(f"{degrees:.6f}") for degrees in (recurrence.latitude, recurrence.longitude)
+                )
+                words = {"event": recurrence.event, "latitude": latitude, "longitude": longitude}
+                row.solar = self._one(models.SolarSchedule, words)
+            case Once():
+                row.clocked = self._one(models.ClockedSchedule, {"clocked_time": recurrence.at})
+                row.one_off = True
+
+    def _one(self, model: Any, words: dict[str, Any]) -> Any:
+        names = tuple(words)
+        if model not in self._known:
+            # Twins are possible in these tables; any of them shows the same.
+            self._known[model] = {
+                tuple(_comparable(getattr(row, name)) for name in names): row for row in model.objects.all()
+            }
+        key = tuple(_comparable(value) for value in words.values())
+        if key not in self._known[model]:
+            self._known[model][key] = model.objects.create(**words)
+        return self._known[model][key]
 
 
-def _first(model: Any, words: dict[str, Any]) -> Any:
-    # Twins are possible in these tables; any of them shows the same.
-    return model.objects.filter(**words).first() or model.objects.create(**words)
+def _comparable(value: Any) -> Any:
+    return value if isinstance(value, (int, str, datetime, Decimal)) else str(value)
 
 
 def _interval_words(interval: timedelta) -> dict[str, Any]:
