@@ -98,3 +98,27 @@ def test_a_cancelled_call_that_waits_in_its_queue_never_runs(run):
         fleet.worker(2)
         wait_until(lambda: {one.state for one in waiting} == {"REVOKED"}, timeout=60, what="all to be revoked")
         assert fleet.count("plain") == 0
+
+
+def test_a_paused_queue_keeps_its_calls_and_a_new_worker_leaves_them_there_too(run):
+    tasks = """
+    @platform_task
+    def plain(n: int) -> int:
+        saw("plain", str(n))
+        return n
+    """
+    with run(tasks) as fleet:
+        worker = fleet.worker(2)
+        plain = fleet.task("plain")
+        assert plain.delay(0).get(timeout=60) == 0
+        fleet.state.pause("queue:default", reason="maintenance")
+        worker.wait_for_output("The queue default is paused", timeout=10)
+        late = [plain.delay(n) for n in range(1, 101)]
+        newcomer = fleet.worker(2)
+        newcomer.wait_for_output("The queue default is paused", timeout=10)
+        assert_stays(lambda: fleet.count("plain") == 1, seconds=2)
+        # At most what the newcomer fetched before it knew has moved at all.
+        received = sum(program.output().count("received") for program in (worker, newcomer))
+        assert received <= 1 + 20
+        fleet.state.resume("queue:default")
+        assert [one.get(timeout=60) for one in late] == list(range(1, 101))

@@ -17,11 +17,12 @@ def install(app: PlatformCelery) -> None:
     Connect the platform's parts to *app*: start-up checks, and the drain that buries what no worker could run.
     """
     from celery_platform.beat import runs
-    from celery_platform.worker import casualties, checks, dead_exchange, shutdown
+    from celery_platform.worker import casualties, checks, dead_exchange, pauses, shutdown
 
     app.steps["worker"].add(checks.StartUpChecks)
     shutdown.install(app)
     runs.install(app)
+    app.steps["consumer"].add(pauses.QueuePauses)
     app.conf.worker_consumer = "celery_platform.worker.doors:PlatformConsumer"
     if app.platform.settings.is_redis:
         app.steps["worker"].add(casualties.CasualtyDrain)
