@@ -22,6 +22,7 @@ __all__ = ["Progress"]
 
 _ASK_AGAIN = timedelta(seconds=5)
 _BACKFILL = "backfill"
+_STOPPING = "asked to stop"
 
 
 class Progress:
@@ -111,7 +112,9 @@ class Progress:
         """
         Ask *running* to stop; the firings that wait already give way to the newest.
         """
-        self._stops += [(held.call_id, False) for held in running]
+        for held in running:
+            held.note = _STOPPING
+            self._stops.append((held.call_id, False))
         self._give_way(buffered, "skipped", "a later firing took its place")
 
     def terminate(self, running: Iterable[Held]) -> None:
@@ -163,7 +166,8 @@ class Progress:
         for call_id, state in ends.items():
             held = self._open.get(call_id)
             if held is not None:
-                held.state, held.note = state, ""
+                asked = held.note == _STOPPING and state in ("failed", "discarded")
+                held.state, held.note = ("cancelled", "for a later firing") if asked else (state, "")
                 found.append(held)
         return found
 

@@ -58,8 +58,15 @@ class CeleryPublisher:
 
     def stop(self, call_id: str, *, force: bool) -> None:
         """
-        Ask the run of *call_id* to stop (it sees `SoftTimeLimitExceeded`), or kill it.
+        Ask the run of *call_id* to stop, or kill it; a call that waits does not run any more.
+
+        The run sees `current_call().cancelled`, and on a pool of processes `SoftTimeLimitExceeded`.
         """
+        guards = self._app.platform.guards
+        record = guards.cancel(call_id)
+        if record is not None and record.state == "done":
+            guards.uncancel(call_id)
+            return
         self._app.control.revoke(call_id, terminate=True, signal="SIGKILL" if force else "SIGUSR1")
 
 
@@ -97,6 +104,10 @@ class PlatformScheduler(Scheduler):
             schedule=schedule,
             probe=self._probe,
         )
+        if platform.settings.sentry_dsn is not None:
+            from celery_platform.beat import monitors
+
+            monitors.install(platform.settings.sentry_dsn.get_secret_value(), self._engine.book)
 
     def _probe(self, call_id: str) -> str | None:
         return _ENDS.get(self.app.AsyncResult(call_id).state)
