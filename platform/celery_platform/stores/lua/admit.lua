@@ -224,8 +224,13 @@ end
 
 local function check_gcra(rule, key)
   local interval = rule.per / rule.limit
-  local tat, reserved_tat = unpack(redis.call('HMGET', key, 'tat', 'rtat'))
-  tat, reserved_tat = tonumber(tat or 0), tonumber(reserved_tat or 0)
+  local tat, reserved_tat, was = unpack(redis.call('HMGET', key, 'tat', 'rtat', 'i'))
+  tat, reserved_tat, was = tonumber(tat or 0), tonumber(reserved_tat or 0), tonumber(was or interval)
+  if was ~= interval then
+    -- The limit was changed live: what is used and reserved counts as many calls as before, at the new pace.
+    tat = now + (tat - now) * interval / was
+    reserved_tat = now + (reserved_tat - now) * interval / was
+  end
   local mine = tonumber(record['r:' .. rule.id])
   local step, slack = interval * rule.cost, interval * rule.burst
   local next_tat = math.max(tat, now) + step
@@ -234,7 +239,7 @@ local function check_gcra(rule, key)
   if not (mine and mine <= now + 1) and queued - slack > at then at = queued - slack end
   if at <= now then
     commit(function()
-      redis.call('HSET', key, 'tat', ms(next_tat), 'rtat', ms(math.max(reserved_tat, next_tat)))
+      redis.call('HSET', key, 'tat', ms(next_tat), 'rtat', ms(math.max(reserved_tat, next_tat)), 'i', interval)
       redis.call('PEXPIRE', key, math.ceil(math.max(next_tat, reserved_tat) - now) + 1000)
     end)
     return nil
@@ -242,7 +247,7 @@ local function check_gcra(rule, key)
   local refusal = no('rate', rule.id, 'limit', at - now)
   refusal.reserve = function()
     if not mine then
-      redis.call('HSET', key, 'rtat', ms(queued))
+      redis.call('HSET', key, 'tat', ms(tat), 'rtat', ms(queued), 'i', interval)
       redis.call('PEXPIRE', key, math.ceil(queued - now) + 1000)
     end
     redis.call('HSET', record_key, 'r:' .. rule.id, ms(at))
