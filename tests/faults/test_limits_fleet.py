@@ -10,7 +10,7 @@ import signal
 from tests.waiting import wait_until
 
 
-def test_a_rate_of_ten_a_second_holds_for_eight_processes_and_is_used(run):
+def test_a_rate_of_ten_a_second_holds_for_eight_processes_and_is_used(run, broker_url):
     tasks = """
     @platform_task(limits=RateLimit("api", 10, per=1, burst=10))
     def hit(n: int) -> None:
@@ -29,7 +29,9 @@ def test_a_rate_of_ten_a_second_holds_for_eight_processes_and_is_used(run):
                 assert last - first + 1 <= 10 * (times[last] - times[first] + 0.05) + 10
         # After the burst the reserved times are a tenth of a second apart, and no slot goes unused.
         used = (99 - 20) / (10 * (times[99] - times[20]))
-        assert used >= 0.98, [round(at - times[0], 2) for at in times]
+        # RabbitMQ delays by whole seconds, so the last call may come up to one late there.
+        least = 0.98 if broker_url.startswith("redis") else 0.85
+        assert used >= least, [round(at - times[0], 2) for at in times]
 
 
 def test_an_exact_window_is_never_passed(run):
