@@ -42,6 +42,8 @@ class Keeper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._at: dict[str, datetime] = {}
+        self._asked: dict[str, int] = {}
+        self._rounds = 0
         self._digest = digest_of(engine.schedule)
 
     def _time_for(self, what: str, now: datetime, every: timedelta) -> bool:
@@ -108,11 +110,11 @@ class Keeper:
 
     def _probe(self, now: datetime) -> None:
         quiet = [held for held in self._engine.progress.sent() if held.sent_at and now - held.sent_at > _QUIET]
-        quiet.sort(key=lambda held: self._at.get(held.call_id, now - timedelta(days=9)))
-        for held in quiet[:_MOST_PROBES]:
-            self._at[held.call_id] = now
-        ends = {held.call_id: state for held in quiet[:_MOST_PROBES] if (state := self._engine.probe(held.call_id))}
+        # Those asked longest ago first; the memory holds no run that has ended.
+        self._asked = {held.call_id: self._asked.get(held.call_id, 0) for held in quiet}
+        chosen = sorted(self._asked, key=self._asked.__getitem__)[:_MOST_PROBES]
+        self._rounds += 1
+        self._asked |= dict.fromkeys(chosen, self._rounds)
+        ends = {call_id: state for call_id in chosen if (state := self._engine.probe(call_id))}
         ends |= {held.call_id: "lost" for held in quiet if held.sent_at and now - held.sent_at > _LOST}
-        for call_id in ends:
-            self._at.pop(call_id, None)
         self._engine.take_ends(ends, now)

@@ -125,9 +125,6 @@ _SITE: dict[str, Any] = {
     "ROOT_URLCONF": "celery_platform.beat.site.urls",
     "ALLOWED_HOSTS": os.environ.get("PLATFORM_ADMIN_HOSTS", "localhost,127.0.0.1").split(","),
     "STATIC_URL": "static/",
-    # Seconds matter here; without translation the format is this one for everybody.
-    "USE_I18N": False,
-    "DATETIME_FORMAT": "Y-m-d H:i:s",
     "MIDDLEWARE": [
         "django.middleware.security.SecurityMiddleware",
         "django.contrib.sessions.middleware.SessionMiddleware",
