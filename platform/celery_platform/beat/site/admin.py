@@ -44,7 +44,10 @@ class ScheduleAdmin(PeriodicTaskAdmin):
     """django-celery-beat's page with the next time, pauses, drift and history of each entry."""
 
     inlines: ClassVar = [PlanInline]
-    list_display = ("name", "enabled", "schedule_in_words", "next_time", "last_outcome", "overlap", "state", "drift_in_words")
+    list_display = (
+        *("name", "enabled", "schedule_in_words", "next_time"),
+        *("last_outcome", "overlap", "state", "drift_in_words"),
+    )
     list_filter = ("enabled", "plan__managed")
     actions: ClassVar = ["enable_tasks", "disable_tasks", "run_now", "pause", "resume"]
 

@@ -39,7 +39,8 @@ def make_user(name: str) -> None:
     password = os.environ.get("PLATFORM_ADMIN_PASSWORD", "")
     if len(password) < 12:  # noqa: PLR2004 - shorter ones are guessed
         raise ConfigurationError(
-            "PLATFORM_ADMIN_PASSWORD expected a password of at least 12 characters: whoever opens the admin can run tasks."
+            "PLATFORM_ADMIN_PASSWORD expected a password of at least 12 characters: "
+            "whoever opens the admin can run tasks."
         )
     user, _ = get_user_model().objects.get_or_create(username=name)
     user.is_staff = user.is_superuser = True
