@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from celery_platform.decorator import platform_task
     from celery_platform.guards.circuit_breaker import CircuitBreaker
     from celery_platform.guards.idempotency import Idempotency
-    from celery_platform.guards.limits import ConcurrencyLimit, RateLimit
+    from celery_platform.guards.limits import ConcurrencyLimit, RateLimit, RetryBudget
     from celery_platform.outcomes import Dead, Discard, RetryAfter, Snooze
     from celery_platform.payload import PII, Secret
 
@@ -35,6 +35,7 @@ __all__ = [
     "Platform",
     "RateLimit",
     "RetryAfter",
+    "RetryBudget",
     "Secret",
     "Snooze",
     "app",
@@ -53,6 +54,7 @@ _HOMES = {
     "Platform": "celery_app",
     "RateLimit": "guards.limits",
     "RetryAfter": "outcomes",
+    "RetryBudget": "guards.limits",
     "Secret": "payload",
     "Snooze": "outcomes",
     "current_call": "current",

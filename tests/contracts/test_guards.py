@@ -14,6 +14,7 @@ from celery_platform.clock import FrozenClock
 from celery_platform.stores.guard_state import (
     Admitted,
     BreakerRule,
+    BudgetRule,
     Claim,
     ClaimRule,
     RateRule,
@@ -413,6 +414,17 @@ class TestLimits:
         assert isinstance(state.admit(ask(SLOTS, call="b")), Refused)
         state.settle(request, admitted, DONE)
         assert isinstance(state.admit(ask(SLOTS, call="b")), Admitted)
+
+    def test_retries_are_a_share_of_first_tries(self, state):
+        rule = BudgetRule("shop", share=0.25, reserve=2)
+        retries = [state.admit(ask(rule, call=f"{n}", failures=1)) for n in range(3)]
+        assert [isinstance(answer, Admitted) for answer in retries] == [True, True, False]
+        assert (retries[2].guard, retries[2].waits) == ("budget", True)
+        # Each first try earns a quarter of a retry, and never waits itself.
+        for n in range(5):
+            assert isinstance(state.admit(ask(rule, call=f"first-{n}")), Admitted)
+        retries = [state.admit(ask(rule, call=f"again-{n}", failures=1)) for n in range(2)]
+        assert [isinstance(answer, Admitted) for answer in retries] == [True, False]
 
     def test_a_dry_run_refuses_nothing_and_tells(self, state):
         rule = replace(RATE, dry_run=True)

@@ -160,7 +160,8 @@ class GuardAdmission:
         subjects = [f"task:{self.task}", *(f"key:{_key_of(rule)}" for rule in rules)]
         if call.queue:
             subjects.append(f"queue:{call.queue}")
-        return Request(call.id, self.task, uuid.uuid4().hex[:16], rules, subjects, dropping), values
+        nonce = uuid.uuid4().hex[:16]
+        return Request(call.id, self.task, nonce, rules, subjects, dropping, call.failures), values
 
     def _ticket(self, ticket: Ticket) -> Ticket:
         running = current_or_none()

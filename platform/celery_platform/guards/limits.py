@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from datetime import timedelta
 
-__all__ = ["ALGORITHMS", "ConcurrencyLimit", "RateLimit"]
+__all__ = ["ALGORITHMS", "ConcurrencyLimit", "Limit", "RateLimit", "RetryBudget", "cost_of"]
 
 ALGORITHMS = ("gcra", "sliding")
 _POLICIES = ("wait", "drop")
@@ -120,10 +120,42 @@ class ConcurrencyLimit:
             check_key(self.key, parameters, owner=f"ConcurrencyLimit {self.name!r} of {task}")
 
 
-Limit = RateLimit | ConcurrencyLimit
+@dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """
+    Keep retries of the whole fleet below a *share* of first tries, so that they cannot drown what they call.
+
+    Each first try earns *share* of a retry, and *reserve* retries a minute are always allowed (at most that many are
+    saved up), so that a quiet dependency is retried too. A retry beyond the budget waits, without spending an attempt.
+    """
+
+    name: str
+    share: float = 0.2
+    reserve: float = 10
+    key: str | Callable[..., object] | None = None
+    on_outage: str = "allow"
+    policy: str = "wait"
+    dead_after: float | timedelta | None = None
+
+    def __post_init__(self) -> None:
+        _check_words(self)
+        if not 0 < self.share <= 1:
+            _refuse(self, "share", "expected a share above 0 and up to 1.")
+        if self.reserve < 1:
+            _refuse(self, "reserve", "expected 1 or more retries a minute, or the last one might wait for ever.")
+
+    def check(self, parameters: Collection[str], task: str) -> None:
+        """
+        Refuse a key that does not fit the task.
+        """
+        if self.key is not None:
+            check_key(self.key, parameters, owner=f"RetryBudget {self.name!r} of {task}")
 
 
-def cost_of(limit: Limit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+Limit = RateLimit | ConcurrencyLimit | RetryBudget
+
+
+def cost_of(limit: RateLimit | ConcurrencyLimit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
     """
     Return what one call costs, at least 0 and at most what the limit can ever grant.
     """
@@ -135,15 +167,19 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _check_common(limit: Limit) -> None:
+def _check_common(limit: RateLimit | ConcurrencyLimit) -> None:
+    _check_words(limit)
+    if not callable(limit.cost) and not 0 < limit.cost <= limit.most:
+        _refuse(limit, "cost", f"expected more than 0 and at most {limit.most:g}, or the call could never run.")
+
+
+def _check_words(limit: Limit) -> None:
     if not isinstance(limit.name, str) or not limit.name or "|" in limit.name:
         raise PolicyError(f"{type(limit).__name__}({limit.name!r}): expected the name of what is limited, without '|'.")
     if limit.policy not in _POLICIES:
         _refuse(limit, "policy", f"expected one of {', '.join(_POLICIES)}.{did_you_mean(str(limit.policy), _POLICIES)}")
     if limit.dead_after is not None and (seconds(limit.dead_after) <= 0 or limit.policy == "drop"):
         _refuse(limit, "dead_after", "expected more than zero seconds, with policy='wait'.")
-    if not callable(limit.cost) and not 0 < limit.cost <= limit.most:
-        _refuse(limit, "cost", f"expected more than 0 and at most {limit.most:g}, or the call could never run.")
     if limit.on_outage not in {"allow", "defer"}:
         _refuse(limit, "on_outage", "expected 'allow' or 'defer'.")
 

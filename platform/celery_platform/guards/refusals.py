@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["mismatch", "outcome_of", "sentence"]
 
 
+_WAITING = {
+    "breaker": "circuit breaker {name} is {why}",
+    "rate": "rate limit {name} is reached",
+    "concurrency": "concurrency limit {name} is reached",
+    "budget": "the retry budget {name} is spent",
+    "idempotency": "the idempotency key {name} is held by another run",
+}
+
+
 def outcome_of(
     call: Call, refused: Refused, guards: Guards, values: Arguments, dump: Callable[[Any], Any]
 ) -> Skipped | Deferred | Buried:
@@ -35,7 +44,7 @@ def outcome_of(
         case "breaker":
             breaker = next(one for one in guards.breakers if one.name == refused.id.partition("|")[0])
             return _by_breaker(refused, breaker, values, dump)
-        case "rate" | "concurrency":
+        case "rate" | "concurrency" | "budget":
             return _by_limit(call, refused, guards)
     return Deferred(refused.delay, sentence(refused.guard, refused.id, refused.why))
 
@@ -44,22 +53,11 @@ def sentence(guard: str, name: str, why: str) -> str:
     """
     Say in a few words which guard keeps a call waiting.
     """
-    match guard:
-        case "breaker":
-            return (
-                f"circuit breaker {name} is {why.replace('_', ' ')}"
-                if why != "closed"
-                else (f"circuit breaker {name} has closed and releases its backlog step by step")
-            )
-        case "rate":
-            return f"rate limit {name} is reached"
-        case "concurrency":
-            return f"concurrency limit {name} is reached"
-        case "pause":
-            return f"{name} is paused" + (f": {why}" if why else "")
-        case "idempotency":
-            return f"the idempotency key {name} is held by another run"
-    return f"{guard} {name}"
+    if guard == "breaker" and why == "closed":
+        return f"circuit breaker {name} has closed and releases its backlog step by step"
+    if guard == "pause":
+        return f"{name} is paused" + (f": {why}" if why else "")
+    return _WAITING.get(guard, f"{guard} {{name}}").format(name=name, why=why.replace("_", " "))
 
 
 def mismatch(task: str, key: str, holder: str) -> IdempotencyMismatch:
@@ -102,7 +100,7 @@ def _by_breaker(
 
 def _by_limit(call: Call, refused: Refused, guards: Guards) -> Skipped | Deferred | Buried:
     name = refused.id.partition("|")[0]
-    kind = {"rate": "RateLimit", "concurrency": "ConcurrencyLimit"}[refused.guard]
+    kind = {"rate": "RateLimit", "concurrency": "ConcurrencyLimit", "budget": "RetryBudget"}[refused.guard]
     limit = next(one for one in guards.limits if one.name == name and type(one).__name__ == kind)
     told = sentence(refused.guard, refused.id, refused.why)
     if limit.policy == "drop":

@@ -13,9 +13,9 @@ from celery_platform.errors import PolicyError
 from celery_platform.guards.circuit_breaker import CircuitBreaker
 from celery_platform.guards.idempotency import Idempotency
 from celery_platform.guards.key_template import render_key
-from celery_platform.guards.limits import ConcurrencyLimit, RateLimit, cost_of
+from celery_platform.guards.limits import ConcurrencyLimit, RateLimit, RetryBudget, cost_of
 from celery_platform.outcomes import seconds
-from celery_platform.stores.guard_state import BreakerRule, ClaimRule, RateRule, SlotRule
+from celery_platform.stores.guard_state import BreakerRule, BudgetRule, ClaimRule, RateRule, SlotRule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def guards_of(
     if idempotency is not None and not isinstance(idempotency, Idempotency):
         raise PolicyError(f"{task}: idempotency expected an Idempotency(key=…), got {idempotency!r}.")
     breakers = _all(task, "breaker", breaker, CircuitBreaker)
-    bounds = _all(task, "limits", limits, (RateLimit, ConcurrencyLimit))
+    bounds = _all(task, "limits", limits, (RateLimit, ConcurrencyLimit, RetryBudget))
     for guard in (*filter(None, (idempotency,)), *breakers, *bounds):
         guard.check(signature.parameters, task)
     names = [(type(limit), limit.name, str(limit.key)) for limit in bounds]
@@ -123,11 +123,13 @@ def breaker_rule(breaker: CircuitBreaker, signature: Signature, values: Argument
     )
 
 
-def limit_rule(limit: Limit, signature: Signature, values: Arguments) -> RateRule | SlotRule:
+def limit_rule(limit: Limit, signature: Signature, values: Arguments) -> RateRule | SlotRule | BudgetRule:
     """
     Return the limit of a call.
     """
     name = _id(limit.name, limit.key, signature, values)
+    if isinstance(limit, RetryBudget):
+        return BudgetRule(name, limit.share, limit.reserve)
     cost = cost_of(limit, values[0], dict(values[1]))
     if isinstance(limit, ConcurrencyLimit):
         return SlotRule(name, limit.slots, seconds(limit.lease), cost, limit.dry_run)

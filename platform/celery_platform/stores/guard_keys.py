@@ -14,6 +14,7 @@ key                             type    owner                       lifetime
 ``{ns}:slots:<id>``             zset    concurrency limit           twice the lease
 ``{ns}:waiting:<id>``           zset    concurrency limit           an hour after its last change
 ``{ns}:mean:<id>``              string  concurrency limit           an hour after its last change
+``{ns}:budget:<id>``            hash    retry budget                two minutes after its last change
 ``{ns}:limits``                 hash    `limits set` and `reset`    none: as many fields as limits changed live
 ``{ns}:pauses``                 hash    `pause` and `resume`        none: as many fields as subjects paused
 ``{ns}:cancelled``              zset    `cancel`                    entries leave after seven days

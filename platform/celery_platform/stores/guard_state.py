@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Admitted",
     "BreakerRule",
+    "BudgetRule",
     "CallRecord",
     "Claim",
     "ClaimRule",
@@ -88,7 +89,16 @@ class SlotRule:
     dry_run: bool = False
 
 
-Rule = ClaimRule | BreakerRule | RateRule | SlotRule
+@dataclass(frozen=True, slots=True)
+class BudgetRule:
+    """A retry budget: what a first try earns, and how many retries a minute are always allowed."""
+
+    id: str
+    share: float
+    reserve: float
+
+
+Rule = ClaimRule | BreakerRule | RateRule | SlotRule | BudgetRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ class Request:
     Everything a call needs admission for.
 
     *nonce* names this one run of the call; *subjects* are what may be paused (``queue:x``, ``task:y``, ``key:z``);
-    *dropping* are the ids of rules whose refusal does not wait.
+    *dropping* are the ids of rules whose refusal does not wait; *failures* above 0 make it a retry.
     """
 
     call_id: str
@@ -106,6 +116,7 @@ class Request:
     rules: Sequence[Rule]
     subjects: Sequence[str] = ()
     dropping: Sequence[str] = ()
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +143,8 @@ class Refused:
     """
     One guard said no.
 
-    *guard* is ``cancel``, ``pause``, ``idempotency``, ``breaker``, ``rate`` or ``concurrency``; *id* its name;
-    *why* its reason. The call should come back in *delay* seconds if *waits*; it has *waited* seconds so far.
+    *guard* is ``cancel``, ``pause``, ``idempotency``, ``breaker``, ``rate``, ``concurrency`` or ``budget``; *id* its
+    name; *why* its reason. The call should come back in *delay* seconds if *waits*; it has *waited* seconds so far.
     """
 
     guard: str

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from celery_platform.stores.guard_state import (
     Admitted,
     BreakerRule,
+    BudgetRule,
     Claimed,
     ClaimRule,
     Move,
@@ -61,6 +62,8 @@ def rule_keys(rules: Sequence[Rule], task: str, keys: GuardKeys) -> list[str]:
             names.append(keys.claim(task, rule.key))
         elif isinstance(rule, BreakerRule):
             names += [keys.of("breaker", rule.id), keys.of("permits", rule.id)]
+        elif isinstance(rule, BudgetRule):
+            names.append(keys.of("budget", rule.id))
         elif isinstance(rule, RateRule):
             names.append(keys.of("log" if rule.sliding else "rate", rule.id))
         else:
@@ -86,6 +89,7 @@ def admit_body(request: Request, prefix: str) -> str:
             "nonce": request.nonce,
             "prefix": prefix,
             "subjects": list(request.subjects),
+            "failures": request.failures,
             "drop": dict.fromkeys(request.dropping, True),
             "jitter": random.random(),  # noqa: S311 - spreads wake-ups
             "rules": [_rule(rule) for rule in request.rules],
@@ -182,7 +186,13 @@ def _settled_rule(rule: Rule, admitted: Admitted, settlement: Settlement) -> dic
     return body
 
 
-_KINDS: dict[type, str] = {ClaimRule: "claim", BreakerRule: "breaker", RateRule: "rate", SlotRule: "slots"}
+_KINDS: dict[type, str] = {
+    ClaimRule: "claim",
+    BreakerRule: "breaker",
+    RateRule: "rate",
+    SlotRule: "slots",
+    BudgetRule: "budget",
+}
 
 
 def _moves(found: dict[str, Any]) -> tuple[Move, ...]:

@@ -15,6 +15,7 @@ from celery_platform.clock import SYSTEM
 from celery_platform.stores.guard_state import (
     Admitted,
     BreakerRule,
+    BudgetRule,
     CallRecord,
     Claimed,
     ClaimRule,
@@ -168,6 +169,8 @@ class MemoryGuards:
             return self._claims.check(rule, request)
         if isinstance(rule, BreakerRule):
             return self._breakers.check(rule, request)
+        if isinstance(rule, BudgetRule):
+            return self._limits.check_budget(rule, request)
         if isinstance(rule, RateRule):
             return self._limits.check_rate(rule, request)
         return self._limits.check_slots(rule, request)

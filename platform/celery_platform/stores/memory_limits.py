@@ -7,11 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from celery_platform.stores.guard_state import RateRule
+from celery_platform.stores.guard_state import BudgetRule, RateRule, SlotRule
 from celery_platform.stores.memory_records import Verdict
 
 if TYPE_CHECKING:
-    from celery_platform.stores.guard_state import Request, Settlement, SlotRule
+    from celery_platform.stores.guard_state import Request, Settlement
     from celery_platform.stores.memory_records import Records
 
 __all__ = ["MemoryLimits"]
@@ -45,6 +45,7 @@ class MemoryLimits:
         self._records = records
         self._rates: dict[str, Rate] = {}
         self._slots: dict[str, Slots] = {}
+        self._budgets: dict[str, tuple[float, float]] = {}
 
     def check_rate(self, rule: RateRule, request: Request) -> Verdict:
         """
@@ -79,7 +80,19 @@ class MemoryLimits:
         verdict.reserve = lambda: None if mine else slots.waiting.append(request.call_id)
         return verdict
 
-    def settle(self, rule: RateRule | SlotRule, request: Request, settlement: Settlement) -> None:
+    def check_budget(self, rule: BudgetRule, request: Request) -> Verdict:
+        """
+        Say whether the fleet may still retry; a first try earns its share.
+        """
+        now, pace = self._records.now(), rule.reserve / 60
+        saved, at = self._budgets.get(rule.id, (rule.reserve, now))
+        saved = min(saved + (now - at) * pace, rule.reserve)
+        after = saved - 1 if request.failures > 0 else min(saved + rule.share, rule.reserve)
+        if after < 0:
+            return Verdict.refusing("budget", rule.id, "spent", delay=-after / pace)
+        return Verdict(rule.id, commit=lambda: self._budgets.update({rule.id: (after, now)}))
+
+    def settle(self, rule: RateRule | SlotRule | BudgetRule, request: Request, settlement: Settlement) -> None:
         """
         Give back the slot, or what the call did not cost.
         """
@@ -89,15 +102,17 @@ class MemoryLimits:
                 rate = self._rates.setdefault(rule.id, Rate())
                 rate.tat, rate.reserved = rate.tat - back, rate.reserved - back
             return
+        if isinstance(rule, BudgetRule):
+            return
         slots = self._slots.setdefault(rule.id, Slots())
         if slots.held.pop(request.nonce, None) is not None:
             slots.mean = slots.mean * 0.8 + settlement.ran * 0.2
 
-    def renew(self, rule: RateRule | SlotRule, request: Request) -> None:
+    def renew(self, rule: RateRule | SlotRule | BudgetRule, request: Request) -> None:
         """
         Extend the lease of a slot, if the call still has one.
         """
-        if isinstance(rule, RateRule):
+        if not isinstance(rule, SlotRule):
             return
         slots, now = self._slots.setdefault(rule.id, Slots()), self._records.now()
         if slots.held.get(request.nonce, (0.0, 0.0))[0] > now:

@@ -8,7 +8,7 @@ from celery_platform.errors import PolicyError
 from celery_platform.guards.circuit_breaker import STATES, TRANSITIONS, CircuitBreaker, forget_definitions
 from celery_platform.guards.idempotency import CONFLICTS, SCOPES, Idempotency
 from celery_platform.guards.key_template import Signature, render_key
-from celery_platform.guards.limits import ConcurrencyLimit, RateLimit
+from celery_platform.guards.limits import ConcurrencyLimit, RateLimit, RetryBudget
 from celery_platform.guards.rules import guards_of
 from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped, Succeeded
 
@@ -72,6 +72,8 @@ def test_a_pair_of_scope_and_conflict_is_legal_or_refused_with_the_legal_ones(sc
         (lambda: RateLimit("a|b", 10), "without '|'"),
         (lambda: ConcurrencyLimit("db", 0), "1 or more"),
         (lambda: ConcurrencyLimit("db", 2, lease=0), "more than zero"),
+        (lambda: RetryBudget("shop", share=0), "a share above 0 and up to 1"),
+        (lambda: RetryBudget("shop", reserve=0), "wait for ever"),
         (lambda: CircuitBreaker("x", failure_rate=50), "a share above 0 and up to 1"),
         (lambda: CircuitBreaker("x", trials=0), "1 or more"),
         (lambda: CircuitBreaker("x", policy="parc"), "Did you mean 'park'"),

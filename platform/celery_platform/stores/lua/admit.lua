@@ -6,8 +6,8 @@
 -- KEYS[4] hash    live changes of limits: name -> JSON
 -- KEYS[5] hash    record of the call
 -- KEYS[6..]       for each rule in order: claim 1 (hash) | breaker 2 (hash, zset of permits) | rate 1 (hash or zset)
---                 | slots 3 (zset held, zset waiting, string mean run time)
--- ARGV[1] JSON    id, nonce, prefix (of call records), task, subjects, jitter (0..1), rules,
+--                 | slots 3 (zset held, zset waiting, string mean run time) | budget 1 (hash)
+-- ARGV[1] JSON    id, nonce, prefix (of call records), task, subjects, failures, jitter (0..1), rules,
 --                 drop {id: true} (refusals that do not wait); every duration in ms
 -- Returns JSON    ok, fence, breakers {id: [epoch, trial]}, moved [[id, from, to]], over [ids of dry runs]
 --                 or ok=false with guard, id, why, delay (ms), holder, state, result, moved
@@ -331,7 +331,19 @@ function check.slots(rule, keys)
   return refusal
 end
 
-local keys_of = { claim = 1, breaker = 2, rate = 1, slots = 3 }
+function check.budget(rule, keys)
+  local saved, at = unpack(redis.call('HMGET', keys[1], 'saved', 'at'))
+  local pace = rule.reserve / 60000
+  saved = math.min(tonumber(saved or rule.reserve) + (now - tonumber(at or now)) * pace, rule.reserve)
+  local after = q.failures > 0 and saved - 1 or math.min(saved + rule.share, rule.reserve)
+  if after < 0 then return no('budget', rule.id, 'spent', -after / pace * (1 + q.jitter)) end
+  commit(function()
+    redis.call('HSET', keys[1], 'saved', after, 'at', ms(now))
+    redis.call('PEXPIRE', keys[1], 120000)
+  end)
+end
+
+local keys_of = { claim = 1, breaker = 2, rate = 1, slots = 3, budget = 1 }
 
 local function stricter(one, other)
   if not one or (other and other.delay > one.delay) then return other end

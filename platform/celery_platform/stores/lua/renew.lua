@@ -2,7 +2,7 @@
 --
 -- KEYS[1] zset    cancelled call ids, scored by when the mark lapses (ms)
 -- KEYS[2] hash    record of the call
--- KEYS[3..]       for each rule in order: claim 1 | breaker 2 | rate 1 | slots 3, as in admit.lua
+-- KEYS[3..]       for each rule in order: claim 1 | breaker 2 | rate 1 | slots 3 | budget 1, as in admit.lua
 -- ARGV[1] JSON    id, nonce, rules; every duration in ms
 -- Returns         array: held (1 | 0: another run has taken over), cancelled (1 | 0)
 local time = redis.call('TIME')
@@ -31,9 +31,10 @@ end
 
 function renew.breaker(rule, keys) extend(keys[2], q.nonce, rule.lease) end
 function renew.rate() end
+function renew.budget() end
 function renew.slots(rule, keys) extend(keys[1], q.nonce .. '|' .. rule.cost, rule.lease) end
 
-local keys_of = { claim = 1, breaker = 2, rate = 1, slots = 3 }
+local keys_of = { claim = 1, breaker = 2, rate = 1, slots = 3, budget = 1 }
 local next_key = 3
 for _, rule in ipairs(q.rules) do
   local keys = {}

@@ -1,7 +1,7 @@
 -- Tell all guards of one admitted call how it ended.
 --
 -- KEYS[1] hash    record of the call
--- KEYS[2..]       for each rule in order: claim 1 | breaker 2 | rate 1 | slots 3, as in admit.lua
+-- KEYS[2..]       for each rule in order: claim 1 | breaker 2 | rate 1 | slots 3 | budget 1, as in admit.lua
 -- ARGV[1] JSON    id, nonce, ending (done | waiting | freed), result (string or null), ran (ms), delay (ms),
 --                 jitter (0..1), rules; a breaker rule adds epoch, trial, verdict (success | failure | ignored);
 --                 a rate rule adds actual, what the call really cost. Every duration in ms
@@ -155,7 +155,10 @@ function settle.slots(rule, keys)
   redis.call('SET', keys[3], string.format('%.3f', mean * 0.8 + q.ran * 0.2), 'PX', 3600000)
 end
 
-local keys_of = { claim = 1, breaker = 2, rate = 1, slots = 3 }
+-- A budget is spent when the call begins; how it ends does not matter.
+function settle.budget() end
+
+local keys_of = { claim = 1, breaker = 2, rate = 1, slots = 3, budget = 1 }
 local next_key = 2
 for _, rule in ipairs(q.rules) do
   local keys = {}
