@@ -69,6 +69,7 @@ def test_the_public_names_are_these_and_no_others():
         "Platform",
         "RateLimit",
         "RetryAfter",
+        "RetryBudget",
         "Secret",
         "Snooze",
         "app",
