@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery_platform import events
 from celery_platform.beat.happenings import EntryDisabled
+from celery_platform.beat.ledger import write_plans
 from celery_platform.beat.recurrence import instants
 from celery_platform.beat.rows import RELATED, basis, entry_of
 from celery_platform.errors import PlatformError
@@ -122,8 +123,6 @@ class Book:
             return None
 
     def _set_times(self, ledger: Ledger, now: datetime) -> None:
-        from celery_platform.beat.site.models import Plan
-
         changed = []
         for live in self.by_name.values():
             plan, entry, text = live.plan, live.entry, basis(live.entry)
@@ -140,7 +139,7 @@ class Book:
         unique = list({plan.pk: plan for plan in changed}.values())
         if unique:
             with ledger.writing():
-                Plan.objects.bulk_update(unique, ["next_at", "basis", "alarm_at"], batch_size=_BATCH)
+                write_plans(unique)
 
     def due(self, now: datetime, most: int) -> Iterator[Live]:
         """

@@ -239,12 +239,12 @@ class Engine:
                 break
             held.state, held.sent_at = "sent", self.now()
             sent.append(held)
-        self._leading.move(sent, self.now())
+        self._leading.sent(sent)
         self.progress.settle(sent)
         self._end(refused, self.now())
         for held in sent:
-            lag = (self.now() - held.nominal).total_seconds()
-            if events.listening():
+            if events.listening() and held.sent_at is not None:
+                lag = (held.sent_at - held.nominal).total_seconds()
                 nominal = held.nominal.isoformat()
                 events.emit(FiringSent(call_id=held.call_id, entry=held.entry, nominal=nominal, lag=lag))
 

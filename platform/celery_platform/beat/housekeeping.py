@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from celery_platform import events
 from celery_platform.beat.book import deadline_after
 from celery_platform.beat.happenings import EntryOverdue, EntryPaused
-from celery_platform.beat.ledger import Ledger
+from celery_platform.beat.ledger import Ledger, write_plans
 from celery_platform.beat.reconcile import alive, digest_of, newest, reconcile
 
 if TYPE_CHECKING:
@@ -92,15 +92,13 @@ class Keeper:
             self._engine.ledger.note_failures(plan)
 
     def _raise_alarms(self, now: datetime) -> None:
-        from celery_platform.beat.site.models import Plan
-
         for live in self._engine.book.watched:
             deadline = live.plan.alarm_at
             if deadline is None or deadline > now or self._engine.ledger is None:
                 continue
             live.plan.alarm_at = deadline_after(live.entry, now)
             with self._engine.ledger.writing():
-                Plan.objects.bulk_update([live.plan], ["alarm_at"])
+                write_plans([live.plan])
             begin = deadline - timedelta(days=1)
             first = live.entry.after(begin)
             wanted = first is not None and first <= deadline
