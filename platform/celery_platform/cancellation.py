@@ -44,7 +44,7 @@ def cancel(platform: Platform, call_id: str, *, kill_after: float | None = None)
         platform.guards.uncancel(call_id)
         return "already_done"
     if _runs(platform, call_id):
-        return "stopping" if kill_after is None else _stop(platform, result, kill_after)
+        return "stopping" if kill_after is None else _stop(platform, call_id, kill_after)
     known = record is not None or result.state != states.PENDING or _waits(platform, call_id)
     return "cancelled" if known or _on_redis(platform, call_id) else "not_found"
 
@@ -80,20 +80,20 @@ def _asked(platform: Platform, call_id: str) -> str | None:
     return next((found[call_id][0] for found in answers.values() if call_id in found), None)
 
 
-def _stop(platform: Platform, result: Any, kill_after: float) -> str:
-    if _ended(result, kill_after):
+def _stop(platform: Platform, call_id: str, kill_after: float) -> str:
+    if _stops(platform, call_id, kill_after):
         return "cancelled"
-    platform.app.control.revoke(result.id, terminate=True, signal="SIGUSR1")
-    if _ended(result, _SOFT):
+    platform.app.control.broadcast("platform_soft_stop", arguments={"call_id": call_id})
+    if _stops(platform, call_id, _SOFT):
         return "cancelled"
-    platform.app.control.revoke(result.id, terminate=True, signal="SIGKILL")
-    return "killed" if _ended(result, _SOFT) or not _runs(platform, result.id) else "stopping"
+    platform.app.control.revoke(call_id, terminate=True, signal="SIGKILL")
+    return "killed" if _stops(platform, call_id, _SOFT) else "stopping"
 
 
-def _ended(result: Any, within: float) -> bool:
+def _stops(platform: Platform, call_id: str, within: float) -> bool:
     end = time.monotonic() + within
     while time.monotonic() < end:
-        if result.state in states.READY_STATES:
+        if not _runs(platform, call_id):
             return True
         time.sleep(0.1)
     return False

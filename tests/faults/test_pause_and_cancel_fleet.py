@@ -86,6 +86,39 @@ def test_cancelling_says_what_came_of_it(run):
         worker.stop()
 
 
+def test_a_body_that_does_not_listen_is_stopped_and_one_that_resists_is_killed(run):
+    tasks = """
+    from celery.exceptions import SoftTimeLimitExceeded
+
+    @platform_task(retry=Backoff(on=Exception, attempts=5, first=0.1))
+    def deaf(n: int) -> None:
+        saw("deaf", str(n))
+        time.sleep(60)
+
+    @platform_task(idempotency=Idempotency("{n}", lease=2))
+    def stubborn(n: int) -> None:
+        saw("stubborn", str(n))
+        while True:
+            try:
+                time.sleep(60)
+            except SoftTimeLimitExceeded:
+                saw("resisted")
+    """
+    with run(tasks) as fleet:
+        fleet.worker(2)
+        deaf = fleet.task("deaf").delay(1)
+        wait_until(lambda: fleet.count("deaf") == 1, timeout=60, what="the body to run")
+        assert cancel(current_platform(), deaf.id, kill_after=1.5) == "cancelled"
+        wait_until(lambda: deaf.state == "REVOKED", timeout=30, what="the outcome")
+        stubborn = fleet.task("stubborn").delay(1)
+        wait_until(lambda: fleet.count("stubborn") == 1, timeout=60, what="the body to run")
+        assert cancel(current_platform(), stubborn.id, kill_after=1) == "killed"
+        assert fleet.count("resisted") == 1
+        wait_until(lambda: stubborn.state == "REVOKED", timeout=30, what="the outcome")
+        assert_stays(lambda: (fleet.count("deaf"), fleet.count("stubborn")) == (1, 1), seconds=3)
+        assert current_platform().dead_letters.count() == 0
+
+
 def test_a_cancelled_call_that_waits_in_its_queue_never_runs(run):
     with run(TASKS) as fleet:
         waiting = [fleet.task("plain").delay(7)]

@@ -125,9 +125,12 @@ class GuardAdmission:
         """
         Tell the guards, and return *outcome*; the outcome of a run that was overtaken does not count.
         """
-        if not isinstance(ticket, Ticket) or ticket.admitted is None:
+        if not isinstance(ticket, Ticket):
             return outcome
+        if ticket.admitted is None:
+            return ticket.ended(outcome)
         RENEWAL.drop(ticket)
+        outcome = ticket.ended(outcome)
         settled = self._settled(ticket, self._settlement(ticket, outcome))
         if settled is None:
             return outcome

@@ -98,10 +98,10 @@ class BoardAdmission:
 
     def settle(self, call: Call, ticket: object, outcome: Outcome) -> Outcome:
         """
-        Return *outcome*: nothing is held.
+        Return *outcome*, or that the call was cancelled.
         """
-        del call, ticket
-        return outcome
+        del call
+        return ticket.ended(outcome) if isinstance(ticket, Ticket) else outcome
 
     def unclaim(self, call_id: str, args: Any, kwargs: Any) -> None:
         """

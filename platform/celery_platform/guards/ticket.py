@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from celery_platform.clock import SYSTEM
 from celery_platform.errors import PlatformError, StoreError
+from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery_platform.clock import Clock
+    from celery_platform.outcomes import Outcome
     from celery_platform.stores.guard_state import Admitted, GuardState, Request
 
 __all__ = ["RENEWAL", "Renewal", "Steps", "Ticket"]
@@ -87,6 +89,19 @@ class Ticket:
         How long the body has been running, in seconds.
         """
         return self._clock.monotonic() - self.started
+
+    def ended(self, outcome: Outcome) -> Outcome:
+        """
+        Return *outcome*, save that a cancelled call which did not succeed is neither tried again nor buried.
+        """
+        if (
+            isinstance(outcome, (Buried, Retrying, Deferred))
+            and self.ran >= _INTERVAL
+            and self.cancelled
+            and not self.lost
+        ):
+            return Skipped("cancelled while it ran", discarded=True)
+        return outcome
 
     def renew(self) -> None:
         """

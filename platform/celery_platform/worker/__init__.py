@@ -16,6 +16,7 @@ def install(app: PlatformCelery) -> None:
     """
     Connect the platform's parts to *app*: start-up checks, and the drain that buries what no worker could run.
     """
+    import celery_platform.worker.control  # noqa: F401 - the command registers itself
     from celery_platform.beat import runs
     from celery_platform.worker import casualties, checks, dead_exchange, pauses, shutdown
 
