@@ -37,6 +37,7 @@ class Siege:
         self.ledger = folder / "ledger"
         self.ledger.touch()
         self.folder = folder
+        self.on_sqlite = database.startswith("sqlite")
         self.client = redis_server.client(int(url.rpartition("/")[2]))
         self.deployment = Deployment(
             folder,

@@ -5,6 +5,7 @@ What a scheduler does with entries, on SQLite and on PostgreSQL.
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -404,3 +405,30 @@ def test_a_broker_that_is_away_delays_firings_and_loses_none(world):
     away[0] = False
     world.run(engine, timedelta(seconds=5))
     assert world.minutes("job") == [0, 1, 2]
+
+
+def test_a_leader_frozen_in_a_transaction_on_postgresql_does_not_hold_up_its_successor(postgres_server):
+    import psycopg
+
+    from celery_platform.beat.ledger import Ledger
+
+    url = postgres_server.create_database()
+    use_database(url)
+    world = World()
+    world.scheduler([minutely()]).tick()
+    with closing(psycopg.connect(url, options="-c idle_in_transaction_session_timeout=1000")) as frozen:
+        frozen.execute("UPDATE platform_beat_leadership SET fence = fence")
+        # The successor waits for the lock until the server has ended the frozen session.
+        Ledger(Ledger.floor() + 1).enthrone()
+        assert frozen.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            frozen.execute("SELECT 1")
+
+
+def test_our_own_sessions_may_not_idle_in_a_transaction(postgres_server):
+    use_database(postgres_server.create_database())
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        assert cursor.fetchone() == ("4s",)

@@ -35,6 +35,8 @@ _POSTGRES = ("postgresql", "postgres")
 _FILE = "beat.sqlite3"
 # Any number does, as long as nobody else takes it.
 _ADVISORY_LOCK = 7_230_519_400_117
+# A leader that is frozen in the middle of a transaction must not hold its successor up: the server ends its session.
+_NO_FROZEN_LOCKS = "-c idle_in_transaction_session_timeout=4000 -c lock_timeout=3000"
 
 
 def database(settings: Settings) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def database(settings: Settings) -> dict[str, Any]:
         "HOST": parts.hostname or "",
         "PORT": parts.port or "",
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 5, **dict(parse_qsl(parts.query))},
+        "OPTIONS": {"connect_timeout": 5, "options": _NO_FROZEN_LOCKS, **dict(parse_qsl(parts.query))},
     }
 
 
@@ -167,12 +169,15 @@ def migrate() -> None:
 def _alone(connection: Any) -> Iterator[None]:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
+            # Others wait for the migration as long as it takes.
+            cursor.execute("SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0")
             cursor.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])
         try:
             yield
         finally:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [_ADVISORY_LOCK])
+                cursor.execute("RESET idle_in_transaction_session_timeout; RESET lock_timeout")
         return
     name = str(connection.settings_dict["NAME"])
     if ":memory:" in name or "mode=memory" in name:
