@@ -36,8 +36,17 @@ schedule = [
 
 
 @pytest.fixture
-def deployment(tmp_path, redis_url):
-    deployment = Deployment(tmp_path, PLATFORM_BROKER_URL=redis_url, LEDGER=str(tmp_path / "ledger"))
+def broker(request):
+    """
+    Where calls wait, when it is not the state store.
+    """
+    return request.getfixturevalue("amqp_url") if getattr(request, "param", "") == "rabbitmq" else None
+
+
+@pytest.fixture
+def deployment(tmp_path, redis_url, broker):
+    settings = {"PLATFORM_BROKER_URL": broker or redis_url, "PLATFORM_STATE_URL": redis_url}
+    deployment = Deployment(tmp_path, **settings, LEDGER=str(tmp_path / "ledger"))
     (tmp_path / "ledger").touch()
     deployment.write("tasks/__init__.py", TASKS)
     deployment.write("beat/__init__.py", BEAT)
@@ -51,6 +60,7 @@ def answer(deployment, *words):
     return json.loads(done.stdout)
 
 
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"], indirect=True)
 def test_an_operator_sees_and_steers_the_schedules(deployment, tmp_path):
     fresh = {entry["name"]: entry for entry in answer(deployment, "list")}
     assert set(fresh) == {"yearly", "steady"}
