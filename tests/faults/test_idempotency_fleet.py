@@ -57,6 +57,38 @@ def test_the_key_is_free_again_when_the_call_is_buried(run):
         assert list(fleet.state.locks()) == []
 
 
+def test_a_step_is_done_once_over_all_attempts(run):
+    tasks = """
+    RETRY = Backoff(on=ValueError, attempts=3, first=0.1)
+
+    def steps(name):
+        receipt = current_call().once("charge", lambda: saw(name) or "receipt")
+        first = current_call().once("mail")
+        saw(name + "-mail", str(first))
+        if current_call().attempt < 3:
+            raise ValueError("again")
+        return receipt
+
+    @platform_task(retry=RETRY, limits=ConcurrencyLimit("db", 2))
+    def limited() -> str:
+        return steps("limited")
+
+    @platform_task(retry=RETRY)
+    def plain() -> str:
+        return steps("plain")
+
+    @platform_task(retry=RETRY, idempotency=Idempotency("k"))
+    def keyed() -> str:
+        return steps("keyed")
+    """
+    with run(tasks) as fleet:
+        fleet.worker(2)
+        for name in ("limited", "plain", "keyed"):
+            assert fleet.task(name).delay().get(timeout=60) == "receipt"
+            assert fleet.count(name) == 1
+            assert [what for _, _, what in fleet.seen(f"{name}-mail")] == ["True", "False", "False"]
+
+
 def test_a_key_survives_retries_and_one_run_is_recorded(run):
     tasks = """
     @platform_task(idempotency=Idempotency(key="k"), retry=Backoff(on=ValueError, attempts=4, first=0.2))

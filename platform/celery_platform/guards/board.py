@@ -26,6 +26,7 @@ __all__ = ["Board", "BoardAdmission"]
 logger = logging.getLogger("celery_platform.guards")
 
 _FRESH = 1.0
+_AWAY = 9.0
 
 
 class Board:
@@ -64,6 +65,8 @@ class Board:
             self._read_at = now
             self._pauses, self._marks = self.state.board()
         except StoreError as error:
+            # A store that hangs must not hold up every call for as long as a command may take.
+            self._read_at = self._clock.monotonic() + _AWAY
             logger.warning("Pauses and cancellations could not be read; the last known ones hold: %s", error)
         finally:
             self._lock.release()

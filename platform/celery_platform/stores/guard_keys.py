@@ -6,6 +6,7 @@ key                             type    owner                       lifetime
 ==============================  ======  ==========================  ==============================================
 ``{ns}:claim:<task>|<key>``     hash    idempotency                 while held, then `keep`; at most an hour more
 ``{ns}:call:<id>``              hash    the running or parked call  its wait plus an hour; `keep` when it is done
+``{ns}:steps:<id>``             hash    `once`                      a day after its last change
 ``{ns}:fence``                  string  idempotency                 none: one counter for the namespace
 ``{ns}:breaker:<id>``           hash    circuit breaker             twice its longest time, from its last change
 ``{ns}:permits:<id>``           zset    circuit breaker             twice the lease

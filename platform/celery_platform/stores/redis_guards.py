@@ -214,13 +214,14 @@ class RedisGuards:
         """
         Return what `once` recorded for a step of a call; with *value*, record it first.
         """
-        key = self.keys.record(call_id)
+        key = self.keys.of("steps", call_id)
         with told():
             if value is not None:
-                self._client.hset(key, f"s:{name}", value)
-                if self._client.pttl(key) < ttl * 1000:
-                    self._client.pexpire(key, round(ttl * 1000))
-            found = self._client.hget(key, f"s:{name}")
+                pipe = self._client.pipeline(transaction=True)
+                pipe.hset(key, name, value)
+                pipe.pexpire(key, round(ttl * 1000))
+                pipe.execute()
+            found = self._client.hget(key, name)
         return None if found is None else _text(found)
 
     @cached_property
