@@ -432,3 +432,16 @@ def test_our_own_sessions_may_not_idle_in_a_transaction(postgres_server):
     with connection.cursor() as cursor:
         cursor.execute("SHOW idle_in_transaction_session_timeout")
         assert cursor.fetchone() == ("4s",)
+
+
+@pytest.mark.parametrize("entries", [10, 1000])
+def test_a_tick_without_work_asks_the_tables_twice_whatever_the_number_of_entries(world, entries):
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    engine = world.scheduler([cron("H 3 * * *", "tasks.job", name=f"job{n}") for n in range(entries)])
+    world.run(engine, timedelta(seconds=3))
+    world.clock.advance(1)
+    with CaptureQueriesContext(connection) as asked:
+        engine.tick()
+    assert len(asked) == 2

@@ -111,6 +111,7 @@ class Oracle:
         return sorted(found)
 
 
+@pytest.mark.slow
 def test_every_zone_of_the_database_agrees_with_the_oracle_around_every_change_of_its_clocks():
     oracles = {}
     checked = 0
