@@ -108,3 +108,33 @@ def test_a_key_survives_retries_and_one_run_is_recorded(run):
         assert first.id == second.id
         fences = [int(what) for _, _, what in fleet.seen("flaky")]
         assert fences == sorted(set(fences))
+
+
+def test_a_burst_runs_once_with_its_last_payload_and_a_lock_lets_one_body_run_at_a_time(run):
+    tasks = """
+    @platform_task(idempotency=Idempotency("index", scope="latest_wins", delay=1, max_wait=20))
+    def index(version: int) -> int:
+        saw("index", str(version))
+        return version
+
+    @platform_task(idempotency=Idempotency("{account}", scope="while_running", lease=3))
+    def locked(account: str, n: int) -> int:
+        saw("begun", str(n))
+        time.sleep(0.1)
+        saw("ended", str(n))
+        return n
+    """
+    with run(tasks) as fleet:
+        fleet.worker(4)
+        index, locked = fleet.task("index"), fleet.task("locked")
+        burst = [index.delay(version) for version in range(200)]
+        assert burst[-1].get(timeout=60) == 199
+        waits = [locked.delay("a", n) for n in range(6)]
+        assert sorted(one.get(timeout=90) for one in waits) == list(range(6))
+        marks = sorted([(at, 1) for at, *_ in fleet.seen("begun")] + [(at, -1) for at, *_ in fleet.seen("ended")])
+        running = 0
+        for _, step in marks:
+            running += step
+            assert running <= 1
+        wait_until(lambda: {one.state for one in burst[:-1]} == {"REVOKED"}, timeout=60, what="the rest of the burst")
+        assert [what for _, _, what in fleet.seen("index")] == ["199"]
