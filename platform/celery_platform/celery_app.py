@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -192,3 +193,6 @@ def forget_platform() -> None:
     global _current  # noqa: PLW0603
     with _lock:
         _current = None
+    # Celery itself remembers the last app that was built, and libraries ask it for that one.
+    celery_state: Any = import_module("celery._state")
+    celery_state._set_current_app(None)  # noqa: SLF001 - Celery has no public way to forget an app
