@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from typing import TYPE_CHECKING, Any
-
-from celery import bootsteps
 
 from celery_platform.errors import StoreError
 from celery_platform.stores.redis import connect
 from celery_platform.transport.casualties import drain
 from celery_platform.transport.keys import TransportKeys
+from celery_platform.worker.drain import DrainStep
 from celery_platform.worker.letters import Remains, bury
 
 if TYPE_CHECKING:
@@ -61,37 +59,14 @@ def _headers(raw: bytes) -> dict[str, Any]:
     return headers if isinstance(headers, dict) else {}
 
 
-class CasualtyDrain(bootsteps.StartStopStep):
+class CasualtyDrain(DrainStep):
     """
     Move casualties into the dead letters every two seconds, from a thread of the worker's main process.
 
     The letter is written before the casualty is removed: a crash in between gives one letter, twice recognised.
     """
 
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, worker: Any, **kwargs: Any) -> None:
-        super().__init__(worker, **kwargs)
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self, parent: Any) -> None:
-        """
-        Start the thread.
-        """
-        self._stopped.clear()
-        self._thread = threading.Thread(target=self._run, args=(parent.app,), name="casualty-drain", daemon=True)
-        self._thread.start()
-
-    def stop(self, parent: Any) -> None:  # noqa: ARG002 - a boot step is told its worker
-        """
-        Drain once more and end the thread.
-        """
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-
-    terminate = stop
+    thread_name = "casualty-drain"
 
     def _run(self, app: PlatformCelery) -> None:
         from redis.exceptions import RedisError

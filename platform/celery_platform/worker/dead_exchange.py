@@ -5,13 +5,11 @@ Bury what RabbitMQ gave up on: calls that were returned too often, rejected or e
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, Any
-
-from celery import bootsteps
 
 from celery_platform.headers import queue_of
 from celery_platform.transport import topology
+from celery_platform.worker.drain import DrainStep
 from celery_platform.worker.letters import Remains, bury
 
 if TYPE_CHECKING:
@@ -74,37 +72,14 @@ def properties_of(message: Any) -> dict[str, Any]:
     return {**properties, "content_type": message.content_type, "content_encoding": message.content_encoding}
 
 
-class DeadExchangeDrain(bootsteps.StartStopStep):
+class DeadExchangeDrain(DrainStep):
     """
     Move what lies in the dead-letter queue into the dead letters every two seconds, from a thread of its own.
 
     The letter is written before the message is acknowledged: a crash in between gives one letter, twice recognised.
     """
 
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, worker: Any, **kwargs: Any) -> None:
-        super().__init__(worker, **kwargs)
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self, parent: Any) -> None:
-        """
-        Start the thread.
-        """
-        self._stopped.clear()
-        self._thread = threading.Thread(target=self._run, args=(parent.app,), name="dead-exchange-drain", daemon=True)
-        self._thread.start()
-
-    def stop(self, parent: Any) -> None:  # noqa: ARG002 - a boot step is told its worker
-        """
-        Drain once more and end the thread.
-        """
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-
-    terminate = stop
+    thread_name = "dead-exchange-drain"
 
     def _run(self, app: PlatformCelery) -> None:
         told = False
