@@ -7,31 +7,34 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from tests.waiting import wait_until
 
 
+@pytest.mark.timeout(300)
 def test_a_rate_of_ten_a_second_holds_for_eight_processes_and_is_used(run, broker_url):
     tasks = """
     @platform_task(limits=RateLimit("api", 10, per=1, burst=10))
     def hit(n: int) -> None:
         saw("hit", str(n))
     """
+    # RabbitMQ delays by whole seconds: only over a longer run is the last call's second too short to matter.
+    calls = 100 if broker_url.startswith("redis") else 700
     with run(tasks) as fleet:
         hit = fleet.task("hit")
-        for n in range(100):
+        for n in range(calls):
             hit.delay(n)
         fleet.worker(8)
-        wait_until(lambda: fleet.count("hit") == 100, timeout=90, what="all calls")
+        wait_until(lambda: fleet.count("hit") == calls, timeout=150, what="all calls")
         times = sorted(at for at, _, _ in fleet.seen("hit"))
         # GCRA: no window of w seconds holds more than rate * w + burst; the observer's own delay is allowed 50 ms.
-        for first in range(100):
-            for last in range(first + 1, 100):
+        for first in range(calls):
+            for last in range(first + 1, calls):
                 assert last - first + 1 <= 10 * (times[last] - times[first] + 0.05) + 10
         # After the burst the reserved times are a tenth of a second apart, and no slot goes unused.
-        used = (99 - 20) / (10 * (times[99] - times[20]))
-        # RabbitMQ delays by whole seconds, so the last call may come up to one late there.
-        least = 0.98 if broker_url.startswith("redis") else 0.85
-        assert used >= least, [round(at - times[0], 2) for at in times]
+        used = (calls - 21) / (10 * (times[-1] - times[20]))
+        assert used >= 0.98, [round(at - times[0], 2) for at in times]
 
 
 def test_an_exact_window_is_never_passed(run):
