@@ -45,4 +45,4 @@ class DrainStep(bootsteps.StartStopStep):
     terminate = stop
 
     def _run(self, app: PlatformCelery) -> None:
-        raise TypeError(f"{type(self).__name__} does not say what it drains.")
+        raise TypeError(f"{type(self).__name__} does not say what of {app.main!r} it drains.")
