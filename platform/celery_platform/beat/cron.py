@@ -12,6 +12,7 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 from hashlib import sha256
 
 from celery_platform.errors import ScheduleError, did_you_mean
@@ -179,6 +180,7 @@ class CronFields:
         return None
 
 
+@lru_cache(maxsize=16_384)
 def parse(expression: str, salt: str = "", *, either_day: bool | None = None) -> CronFields:
     """
     Return the fields of *expression*; *salt* (the entry's name) decides where ``H`` lands.

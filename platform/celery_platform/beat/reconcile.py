@@ -136,19 +136,20 @@ def _create(entries: Sequence[Entry], linker: Linker, now: datetime) -> list[str
 
     from celery_platform.beat.site.models import Plan
 
+    linker.make(entry.recurrence for entry in entries)
+    said = [fields_of(entry) for entry in entries]
     rows = []
-    for entry in entries:
+    for entry, fields in zip(entries, said, strict=True):
         row = PeriodicTask(name=entry.name)
-        for name, value in fields_of(entry).items():
+        for name, value in fields.items():
             _assign(row, name, value, entry, linker)
         rows.append(row)
+    # The statement returns the keys of the rows, in their order.
     PeriodicTask.objects.bulk_create(rows, batch_size=_BATCH)
-    ids = dict(PeriodicTask.objects.filter(plan=None).values_list("name", "pk")) if rows else {}
     plans = []
-    for row, entry in zip(rows, entries, strict=True):
-        said = fields_of(entry)
-        plan = Plan(periodic_id=ids[entry.name], managed=True, written=json.dumps(said, sort_keys=True))
-        _assign_plan(plan, row, said, entry, set(said))
+    for row, entry, fields in zip(rows, entries, said, strict=True):
+        plan = Plan(periodic_id=row.pk, managed=True, written=json.dumps(fields, sort_keys=True))
+        _assign_plan(plan, row, fields, entry, set(fields))
         plan.basis, plan.next_at = basis(entry), entry.after(now)
         plans.append(plan)
     Plan.objects.bulk_create(plans, batch_size=_BATCH)

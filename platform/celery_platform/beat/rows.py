@@ -20,7 +20,7 @@ from celery_platform.beat.sun import Solar
 from celery_platform.errors import ScheduleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["RELATED", "Linker", "basis", "entry_of", "fields_of", "printed"]
 
@@ -144,39 +144,65 @@ class Linker:
     def __init__(self) -> None:
         self._known: dict[Any, dict[tuple[Any, ...], Any]] = {}
 
+    def make(self, recurrences: Iterable[Recurrence]) -> None:
+        """
+        Make the schedule rows that *recurrences* need and nobody has made, in one statement a table.
+        """
+        missing: dict[Any, dict[tuple[Any, ...], dict[str, Any]]] = {}
+        for recurrence in recurrences:
+            _, model, words = _shown(recurrence)
+            key = _key(words)
+            if key not in self._rows(model, words):
+                missing.setdefault(model, {})[key] = words
+        for model, wanted in missing.items():
+            rows = model.objects.bulk_create([model(**words) for words in wanted.values()])
+            self._known[model] |= zip(wanted, rows, strict=True)
+
     def link(self, row: Any, recurrence: Recurrence) -> None:
         """
         Point *row* at the schedule row that shows *recurrence*.
         """
-        from django_celery_beat import models
-
+        column, model, words = _shown(recurrence)
         row.interval = row.crontab = row.solar = row.clocked = None
-        match recurrence:
-            case Cron():
-                row.crontab = self._one(models.CrontabSchedule, _crontab_words(recurrence))
-            case Every():
-                row.interval = self._one(models.IntervalSchedule, _interval_words(recurrence.interval))
-            case Solar():
-                latitude, longitude = (
-                    Decimal(f"{degrees:.6f}") for degrees in (recurrence.latitude, recurrence.longitude)
-                )
-                words = {"event": recurrence.event, "latitude": latitude, "longitude": longitude}
-                row.solar = self._one(models.SolarSchedule, words)
-            case Once():
-                row.clocked = self._one(models.ClockedSchedule, {"clocked_time": recurrence.at})
-                row.one_off = True
+        known, key = self._rows(model, words), _key(words)
+        if key not in known:
+            known[key] = model.objects.create(**words)
+        setattr(row, column, known[key])
+        if column == "clocked":
+            row.one_off = True
 
-    def _one(self, model: Any, words: dict[str, Any]) -> Any:
-        names = tuple(words)
+    def _rows(self, model: Any, words: Mapping[str, Any]) -> dict[tuple[Any, ...], Any]:
         if model not in self._known:
             # Twins are possible in these tables; any of them shows the same.
             self._known[model] = {
-                tuple(_comparable(getattr(row, name)) for name in names): row for row in model.objects.all()
+                _key({name: getattr(row, name) for name in words}): row for row in model.objects.all()
             }
-        key = tuple(_comparable(value) for value in words.values())
-        if key not in self._known[model]:
-            self._known[model][key] = model.objects.create(**words)
-        return self._known[model][key]
+        return self._known[model]
+
+
+def _key(words: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(_comparable(value) for value in words.values())
+
+
+def _shown(recurrence: Recurrence) -> tuple[str, Any, dict[str, Any]]:
+    """
+    Return the column, the model and the words of the schedule row that shows *recurrence*.
+    """
+    from django_celery_beat import models
+
+    match recurrence:
+        case Cron():
+            return "crontab", models.CrontabSchedule, _crontab_words(recurrence)
+        case Every():
+            return "interval", models.IntervalSchedule, _interval_words(recurrence.interval)
+        case Solar():
+            latitude, longitude = (Decimal(f"{degrees:.6f}") for degrees in (recurrence.latitude, recurrence.longitude))
+            words = {"event": recurrence.event, "latitude": latitude, "longitude": longitude}
+            return "solar", models.SolarSchedule, words
+        case Once():
+            return "clocked", models.ClockedSchedule, {"clocked_time": recurrence.at}
+        case _:
+            raise ScheduleError(f"{recurrence!r} is no recurrence that the tables of django-celery-beat can show.")
 
 
 def _comparable(value: Any) -> Any:
