@@ -1,5 +1,5 @@
 """
-State facts about calls, one frozen value each, for whoever listens.
+State facts about calls and schedules, one frozen value each, for whoever listens.
 
 Hooks get every event after it happened and cannot change it. A hook that raises is logged and never ends a call.
 """
@@ -22,9 +22,16 @@ __all__ = [
     "CallEvent",
     "CallRetrying",
     "CallSucceeded",
+    "EntryDisabled",
+    "EntryOverdue",
+    "EntryPaused",
+    "FiringEnded",
+    "FiringSent",
+    "FiringsMissed",
     "GuardsUnreachable",
     "Hook",
     "LimitPassed",
+    "ScheduleEvent",
     "emit",
     "listening",
     "subscribe",
@@ -120,6 +127,60 @@ class GuardsUnreachable(CallEvent):
 
     rule: str
     error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleEvent(CallEvent):
+    """Something happened to the schedule entry *entry*; without a call, *call_id* is empty."""
+
+    call_id: str = ""
+    task: str = ""
+    entry: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FiringSent(ScheduleEvent):
+    """The broker has taken the firing of *nominal* (ISO 8601), *lag* seconds after it."""
+
+    nominal: str
+    lag: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FiringEnded(ScheduleEvent):
+    """The firing of *nominal* ended in *state*, a word of `beat.site.models.TERMINAL_STATES`."""
+
+    nominal: str
+    state: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FiringsMissed(ScheduleEvent):
+    """*count* firings were given up, as the misfire policy says."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryDisabled(ScheduleEvent):
+    """The row of the entry cannot work; *reason* says why and what to do."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPaused(ScheduleEvent):
+    """The entry paused itself after failures; *reason* says so."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryOverdue(ScheduleEvent):
+    """No firing of the entry had succeeded by *deadline* (ISO 8601)."""
+
+    deadline: str
 
 
 class Hook(Protocol):

@@ -12,7 +12,7 @@ import pytest
 
 from celery_platform import events
 from celery_platform.beat import cron, every, once
-from celery_platform.beat.happenings import EntryDisabled, EntryOverdue, EntryPaused, FiringsMissed
+from celery_platform.events import EntryDisabled, EntryOverdue, EntryPaused, FiringsMissed
 from tests.schedules import World, states, use_database
 
 MINUTE = timedelta(minutes=1)

@@ -13,7 +13,7 @@ import sentry_sdk
 from celery_platform import events
 from celery_platform.beat import cron, every, monitors
 from celery_platform.beat.book import Book, Live
-from celery_platform.beat.happenings import FiringEnded, FiringSent
+from celery_platform.events import FiringEnded, FiringSent
 from tests.waiting import wait_until
 
 NOMINAL = "2026-01-01T00:00:00+00:00"

@@ -84,3 +84,5 @@ def test_a_run_in_the_way_is_asked_to_stop_or_killed(deployment, tmp_path):
     assert len({nominal for _, nominal in killed}) == len(killed)
     history = json.loads(deployment.celery("schedule", "history", "--state", "cancelled", "--json").stdout)
     assert {line["entry"] for line in history} == {"cancel_other", "terminate_other"}
+    # What had to make way is not dead.
+    assert json.loads(deployment.celery("dead", "list", "--json").stdout) == []

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celery_platform import events
-from celery_platform.beat.happenings import EntryDisabled
 from celery_platform.beat.ledger import write_plans
 from celery_platform.beat.recurrence import instants
 from celery_platform.beat.rows import RELATED, basis, entry_of
 from celery_platform.errors import PlatformError
+from celery_platform.events import EntryDisabled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,11 +18,11 @@ from celery_platform import events
 from celery_platform.beat import housekeeping
 from celery_platform.beat.book import Book, Live
 from celery_platform.beat.firing import claims_of
-from celery_platform.beat.happenings import FiringEnded, FiringSent, FiringsMissed
 from celery_platform.beat.ledger import Deposed, Held, Ledger
 from celery_platform.beat.progress import Progress
 from celery_platform.clock import SYSTEM
 from celery_platform.errors import ConfigurationError, PayloadError, PolicyError
+from celery_platform.events import FiringEnded, FiringSent, FiringsMissed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from celery_platform import events
 from celery_platform.beat.book import deadline_after
-from celery_platform.beat.happenings import EntryOverdue, EntryPaused
 from celery_platform.beat.ledger import Ledger, write_plans
 from celery_platform.beat.reconcile import alive, digest_of, newest, reconcile
+from celery_platform.events import EntryOverdue, EntryPaused
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -8,8 +8,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from celery_platform import events
-from celery_platform.beat.happenings import FiringEnded, FiringSent
 from celery_platform.beat.recurrence import Cron, Every
+from celery_platform.events import FiringEnded, FiringSent
 
 if TYPE_CHECKING:
     from celery_platform.beat.book import Book

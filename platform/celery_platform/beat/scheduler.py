@@ -67,7 +67,9 @@ class CeleryPublisher:
         if record is not None and record.state == "done":
             guards.uncancel(call_id)
             return
-        self._app.control.revoke(call_id, terminate=True, signal="SIGKILL" if force else "SIGUSR1")
+        self._app.control.revoke(call_id, terminate=force, signal="SIGKILL")
+        if not force:
+            self._app.control.broadcast("platform_soft_stop", arguments={"call_id": call_id})
 
 
 class PlatformScheduler(Scheduler):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from celery_platform.clock import SYSTEM
 from celery_platform.errors import PlatformError, StoreError
+from celery_platform.execution import AttemptTimedOut
 from celery_platform.outcomes import Buried, Deferred, Retrying, Skipped
 
 if TYPE_CHECKING:
@@ -94,14 +95,20 @@ class Ticket:
         """
         Return *outcome*, save that a cancelled call which did not succeed is neither tried again nor buried.
         """
-        if (
-            isinstance(outcome, (Buried, Retrying, Deferred))
-            and self.ran >= _INTERVAL
-            and self.cancelled
-            and not self.lost
-        ):
+        if not isinstance(outcome, (Buried, Retrying, Deferred)) or self.lost:
+            return outcome
+        stopped = isinstance(getattr(outcome, "error", None), AttemptTimedOut)
+        if (stopped and self._told_to_stop()) or (self.ran >= _INTERVAL and self.cancelled and not self.lost):
             return Skipped("cancelled while it ran", discarded=True)
         return outcome
+
+    def _told_to_stop(self) -> bool:
+        """
+        Ask whether a signal to stop came from a cancellation, however short the call ran.
+        """
+        with contextlib.suppress(StoreError):
+            self._cancelled = self._cancelled or self._steps.cancelled(self.request.call_id)
+        return self._cancelled
 
     def renew(self) -> None:
         """
