@@ -24,6 +24,7 @@ __all__ = [
     "dead",
     "embedded",
     "explain",
+    "health",
     "limits",
     "locks",
     "pause",
@@ -96,3 +97,4 @@ pause = _command("pause", "Hold back a queue, a task or a key in the whole fleet
 resume = _command("resume", "End the pause of a queue, a task or a key.", "pause")
 cancel = _command("cancel", "Stop a call wherever it is, and say what came of it.")
 explain = _command("explain", "Say in one sentence why a call is not running.")
+health = _command("health", "Ask a process of this machine whether it is live, ready, started.")

@@ -46,8 +46,9 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = Field(None, description="id:base64key, comma separated; the first is active.")
     database_url: SecretStr | None = Field(None, description="Database of the schedules (PostgreSQL, or SQLite).")
     sentry_dsn: SecretStr | None = Field(None, description="Where final failures are reported.")
-    metrics_port: int | None = Field(None, ge=1, le=65535, description="Port of the worker's metrics.")
-    health_port: int | None = Field(None, ge=1, le=65535, description="Port of the worker's probes.")
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="Port of `/metrics`.")
+    health_port: int | None = Field(None, ge=1, le=65535, description="Port of `/live`, `/ready` and `/startup`.")
+    listen: str = Field("0.0.0.0", description="Address on which probes and metrics answer.")  # noqa: S104 - pods
     max_payload_bytes: int = Field(262_144, ge=1_024, description="Largest body of a call.")
     publish_timeout: float = Field(10.0, gt=0, le=300, description="Longest time `delay()` may take, in seconds.")
     time_limit: float | None = Field(3_600.0, gt=0, description="Hard time limit of a task without `timeout`.")

@@ -18,6 +18,8 @@ from celery_platform.beat.lint import problems
 from celery_platform.beat.runs import COPY, Outcomes
 from celery_platform.errors import ScheduleError
 from celery_platform.headers import SCHEDULED_FOR
+from celery_platform.instrumentation import web
+from celery_platform.instrumentation.vitals import Vitals
 
 if TYPE_CHECKING:
     from celery_platform.beat.book import Live
@@ -84,6 +86,7 @@ class PlatformScheduler(Scheduler):
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
         self._engine: Engine | None = None
         self._told: str | None = None
+        self._vitals = Vitals("beat")
         super().__init__(app, *args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -93,6 +96,7 @@ class PlatformScheduler(Scheduler):
         from celery_platform.beat.site.configuration import prepare
 
         platform = self.app.platform
+        web.serve(platform.settings, self._vitals)
         schedule = schedule_of(self.app)
         wrong = problems(schedule, self.app)
         if wrong:
@@ -110,6 +114,7 @@ class PlatformScheduler(Scheduler):
             from celery_platform.beat import monitors
 
             monitors.install(platform.settings.sentry_dsn.get_secret_value(), self._engine.book)
+        self._vitals.start()
 
     def _probe(self, call_id: str) -> str | None:
         return _ENDS.get(self.app.AsyncResult(call_id).state)
@@ -120,6 +125,7 @@ class PlatformScheduler(Scheduler):
         """
         if self._engine is None:
             return _AFTER_TROUBLE
+        self._vitals.beat()
         try:
             wait = self._engine.tick()
         except Exception as error:  # noqa: BLE001 - a server that is away raises anything
@@ -127,6 +133,7 @@ class PlatformScheduler(Scheduler):
             return _AFTER_TROUBLE
         if self._told is not None:
             self._told = None
+            self._vitals.note("the schedules", "")
             logger.info("The schedules go on.")
         # Celery's loop sleeps only for a true number.
         return min(_LONGEST_WAIT, wait) or 0.001
@@ -135,6 +142,7 @@ class PlatformScheduler(Scheduler):
         text = f"{type(error).__name__}: {error}"
         if text != self._told:
             self._told = text
+            self._vitals.note("the schedules", f"they wait for a server: {text}"[:500])
             logger.error("The schedules wait for a server; nothing is lost meanwhile. %s", text, exc_info=error)
         try:
             from django.db import connections

@@ -18,12 +18,14 @@ def install(app: PlatformCelery) -> None:
     """
     import celery_platform.worker.control  # noqa: F401 - the command registers itself
     from celery_platform.beat import runs
-    from celery_platform.worker import casualties, checks, dead_exchange, pauses, shutdown
+    from celery_platform.worker import casualties, checks, dead_exchange, pauses, pulse, shutdown
 
     app.steps["worker"].add(checks.StartUpChecks)
+    app.steps["worker"].add(pulse.Probes)
     shutdown.install(app)
     runs.install(app)
     app.steps["consumer"].add(pauses.QueuePauses)
+    app.steps["consumer"].add(pulse.LoopPulse)
     app.conf.worker_consumer = "celery_platform.worker.doors:PlatformConsumer"
     if app.platform.settings.is_redis:
         app.steps["worker"].add(casualties.CasualtyDrain)

@@ -20,6 +20,7 @@ from celery_platform.headers import queue_of
 from celery_platform.transport import topology
 from celery_platform.worker.dead_exchange import bytes_of, properties_of
 from celery_platform.worker.letters import Remains, bury
+from celery_platform.worker.pulse import vitals_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,7 @@ class PlatformConsumer(Consumer):
     """Celery's consumer, with doors that never raise, and queues declared before it consumes."""
 
     app: Any
+    hub: Any
     connection_errors: tuple[type[BaseException], ...]
     channel_errors: tuple[type[BaseException], ...]
 
@@ -103,6 +105,14 @@ class PlatformConsumer(Consumer):
         if self.app.platform.settings.broker_kind == "amqp":
             self._declare()
         return connection
+
+    def perform_pending_operations(self) -> None:
+        """
+        Do what Celery's loop without a hub does once a turn, and leave a beat.
+        """
+        if not self.hub:
+            vitals_of(self).beat()
+        super().perform_pending_operations()
 
     def _declare(self) -> None:
         app = self.app

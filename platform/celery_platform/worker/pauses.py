@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 
 from celery_platform.errors import StoreError
+from celery_platform.worker.pulse import vitals_of
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
@@ -38,6 +39,7 @@ class QueuePauses(bootsteps.StartStopStep):
         self._paused: set[str] = set()
         self._ended = threading.Event()
         self._timer: Any = None
+        self._vitals = vitals_of(parent)
 
     def start(self, parent: Any) -> None:
         """
@@ -70,7 +72,9 @@ class QueuePauses(bootsteps.StartStopStep):
             pauses = platform.guards.pauses()
         except StoreError as error:
             logger.warning("The pauses of queues could not be read; the last known ones hold: %s", error)
+            self._vitals.note("the state store", str(error))
         else:
+            self._vitals.note("the state store", "")
             self._wanted = frozenset(name.partition(":")[2] for name in pauses if name.startswith("queue:"))
 
     def _apply(self, parent: Any) -> None:
