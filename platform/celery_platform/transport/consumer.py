@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from celery_platform.transport.envelope import Delivery
+    from celery_platform.transport.line import HasFileno
     from celery_platform.transport.rotation import Rotation
 
 __all__ = ["Consumer"]
@@ -100,16 +101,16 @@ class Consumer:
             self.start_fetch(wanted)
         return self.finish_fetch()
 
-    def wait(self, timeout: float) -> bool:
+    def wait(self, timeout: float, also: Sequence[HasFileno] = ()) -> bool:
         """
         Sleep until fetching may be worth it, at most *timeout* seconds; return whether something woke us.
 
-        What is owed is sent first.
+        Something to read on one of *also* ends the sleep, too. What is owed is sent first.
         """
         self.flush()
         if not self.waiting:
             return True
-        woken = self.line.wait(min(timeout, max(0.0, self.wake_at - time.monotonic())))
+        woken = self.line.wait(min(timeout, max(0.0, self.wake_at - time.monotonic())), also)
         if woken or time.monotonic() >= self.wake_at:
             self.stop_waiting()
             return True

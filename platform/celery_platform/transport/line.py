@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
@@ -21,9 +21,18 @@ if TYPE_CHECKING:
 
     from celery_platform.transport.scripts import Script
 
-__all__ = ["Line"]
+__all__ = ["HasFileno", "Line"]
 
 logger = logging.getLogger(__name__)
+
+
+class HasFileno(Protocol):
+    """What can be waited on."""
+
+    def fileno(self) -> int:
+        """
+        Return its descriptor.
+        """
 
 
 class Line:
@@ -95,15 +104,17 @@ class Line:
             rung = True
         return rung
 
-    def wait(self, timeout: float) -> bool:
+    def wait(self, timeout: float, also: Sequence[HasFileno] = ()) -> bool:
         """
         Sleep until the server pushes something or *timeout* seconds are over; return whether it did.
+
+        Something to read on one of *also* ends the sleep, too.
         """
         connection = self._live()
         if connection.can_read(timeout=0):
             return True
-        readable, _, _ = select.select([_socket(connection)], [], [], max(0.0, timeout))
-        return bool(readable)
+        readable, _, _ = select.select([_socket(connection), *also], [], [], max(0.0, timeout))
+        return _socket(connection) in readable
 
     def hang_up(self) -> None:
         """

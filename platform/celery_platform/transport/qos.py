@@ -12,7 +12,7 @@ from celery_platform.transport import stock
 if TYPE_CHECKING:
     from celery_platform.transport.envelope import Delivery
 
-__all__ = ["LeaseQoS"]
+__all__ = ["LeaseQoS", "shutting_down"]
 
 
 class LeaseQoS(stock.QoS):  # type: ignore[misc]
@@ -43,7 +43,7 @@ class LeaseQoS(stock.QoS):  # type: ignore[misc]
             consumer.reject(delivery)
         elif not requeue:
             consumer.ack(delivery_tag)
-        elif _shutting_down():
+        elif shutting_down():
             consumer.return_([delivery_tag])
         else:
             consumer.requeue(delivery)
@@ -77,12 +77,15 @@ class LeaseQoS(stock.QoS):  # type: ignore[misc]
         Return the tags of what Celery's pool still works on, none once the worker is shutting down.
         """
         state = sys.modules.get("celery.worker.state")
-        if state is None or _shutting_down():
+        if state is None or shutting_down():
             return frozenset()
         messages = [getattr(request, "_message", None) for request in list(state.active_requests)]
         return frozenset(message.delivery_tag for message in messages if message and message.channel is self.channel)
 
 
-def _shutting_down() -> bool:
+def shutting_down() -> bool:
+    """
+    Tell whether this process is a worker that has been asked to stop.
+    """
     state = sys.modules.get("celery.worker.state")
     return state is not None and (state.should_stop not in (None, False) or state.should_terminate not in (None, False))

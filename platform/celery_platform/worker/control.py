@@ -21,9 +21,12 @@ def soft_stop(state: Any, call_id: str) -> dict[str, str]:
 
     Celery's own `revoke` would forget the call at once, and could not stop it for good when it resists.
     """
-    del state
+    stop = getattr(state.consumer.pool, "soft_stop", None)
     for request in list(worker_state.active_requests):
         if request.id == call_id and request.worker_pid not in {None, os.getpid()}:
-            os.kill(request.worker_pid, signal.SIGUSR1)
+            if stop is None:
+                os.kill(request.worker_pid, signal.SIGUSR1)
+            else:
+                stop(request)
             return {"ok": f"asked process {request.worker_pid} to stop"}
     return {"ok": "it does not run here, or not in a process of its own"}

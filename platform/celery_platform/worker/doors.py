@@ -128,6 +128,8 @@ class PlatformConsumer(Consumer):
         """
         Return what takes messages: the faulty ones are buried, the others are Celery's.
         """
+        if attend := getattr(self.pool, "attend", None):
+            attend(self)
         receive = super().create_task_handler(*args, **kwargs)
         lost = (*self.connection_errors, *self.channel_errors, AMQPError)
 

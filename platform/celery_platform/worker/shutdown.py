@@ -53,6 +53,9 @@ def _finish_on_sigterm(worker: Any, bound: float) -> None:
 
 
 def _kill_children(worker: Any) -> None:
+    if kill_children := getattr(worker.pool, "kill_children", None):
+        logger.warning("The soft shutdown's time is up: %d processes are killed, their calls go back.", kill_children())
+        return
     processes = getattr(getattr(worker.pool, "_pool", None), "_pool", None) or ()
     logger.warning("The soft shutdown's time is up: %d processes are killed, their calls go back.", len(processes))
     for process in list(processes):
