@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     routes: Pairs = Field(default_factory=dict, description="pattern=queue[:priority], comma separated.")
     encryption_keys: SecretStr | None = Field(None, description="id:base64key, comma separated; the first is active.")
     database_url: SecretStr | None = Field(None, description="Database of the schedules (PostgreSQL, or SQLite).")
+    admin_password: SecretStr | None = Field(None, description="Password of the user of `schedule admin --user`.")
+    admin_hosts: Names = Field(("localhost", "127.0.0.1"), description="Host names the admin of schedules answers to.")
+    admin_secret_key: SecretStr | None = Field(None, description="Signs sessions of the admin; random at each start.")
     sentry_dsn: SecretStr | None = Field(None, description="Where final failures are reported.")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Port of `/metrics`.")
     health_port: int | None = Field(None, ge=1, le=65535, description="Port of `/live`, `/ready` and `/startup`.")
@@ -81,7 +84,7 @@ class Settings(BaseSettings):
         settings._keywords = frozenset(overrides)
         return settings
 
-    @field_validator("tasks", "queues", mode="before")
+    @field_validator("tasks", "queues", "admin_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
