@@ -5,6 +5,7 @@ Name the message headers of ours, and read a call out of a message. All are opti
 header                      value
 ==========================  =========================================================================
 ``platform_enqueued_at``    Unix time (s) of the first publish
+``platform_ready_at``       Unix time (s) from which on this delivery could run
 ``platform_deadline``       Unix time (s) after which the call is a dead letter
 ``platform_failures``       attempts that failed so far
 ``platform_deferrals``      waits that were no failure so far
@@ -12,19 +13,12 @@ header                      value
 ``platform_delay``          the last retry wait (s)
 ``platform_scheduled_for``  nominal time (ISO 8601) of a scheduled run
 ``platform_deaths``         processes that died with the call, where the broker does not count them
-``platform_history``        what the failed attempts said, the oldest first (at most 16 KiB)
-``platform_lineage``        ids of the dead letters that this call was replayed from, the oldest first
-``platform_replay``         the name of the replay that sent it
-``platform_schema``         version of the payload; 1 when it is missing
-``platform_parked_since``   Unix time (s) since when no worker that looked knew the task or its version
 ==========================  =========================================================================
 """
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from celery_platform.clock import SYSTEM
@@ -33,27 +27,22 @@ from celery_platform.outcomes import Call, Retrying
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from celery_platform.dead_letters import Failure
     from celery_platform.outcomes import Deferred
 
 __all__ = [
     "DEADLINE",
     "ENQUEUED_AT",
-    "HISTORY",
-    "LINEAGE",
-    "PARKED_SINCE",
-    "REPLAY",
+    "READY_AT",
     "SCHEDULED_FOR",
-    "SCHEMA",
     "call_from",
     "carried",
     "counters_after",
-    "history_after",
-    "history_of",
+    "first_headers",
     "was_published_before",
 ]
 
 ENQUEUED_AT = "platform_enqueued_at"
+READY_AT = "platform_ready_at"
 DEADLINE = "platform_deadline"
 FAILURES = "platform_failures"
 DEFERRALS = "platform_deferrals"
@@ -61,13 +50,6 @@ FIRST_FAILED_AT = "platform_first_failed_at"
 DELAY = "platform_delay"
 SCHEDULED_FOR = "platform_scheduled_for"
 DEATHS = "platform_deaths"
-HISTORY = "platform_history"
-LINEAGE = "platform_lineage"
-REPLAY = "platform_replay"
-SCHEMA = "platform_schema"
-PARKED_SINCE = "platform_parked_since"
-
-_LONGEST_HISTORY = 16_384
 
 # RabbitMQ's delayed delivery writes the delay, bit by bit, in front of the routing key.
 _DELAY_PREFIX = re.compile(r"^(?:[01]\.){28}")
@@ -105,6 +87,17 @@ def carried(headers: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (headers or {}).items() if not name.startswith("x-")}
 
 
+def first_headers(given: Mapping[str, Any] | None, deadline: float | None) -> dict[str, Any]:
+    """
+    Return the headers of a call that is published now and may take *deadline* seconds; what is *given* stands.
+    """
+    now = SYSTEM.now()
+    headers = {ENQUEUED_AT: now, **(given or {})}
+    if deadline is not None:
+        headers.setdefault(DEADLINE, now + deadline)
+    return headers
+
+
 def counters_after(call: Call, outcome: Deferred | Retrying) -> dict[str, Any]:
     """
     Return the headers that count *outcome*: a retry is a failure more, a deferral is not.
@@ -116,28 +109,6 @@ def counters_after(call: Call, outcome: Deferred | Retrying) -> dict[str, Any]:
         FIRST_FAILED_AT: call.first_failed_at if call.first_failed_at is not None else SYSTEM.now(),
         DELAY: outcome.delay,
     }
-
-
-def history_of(headers: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """
-    Return the failures that a call has behind it, the oldest first; an odd header counts as none.
-    """
-    found = (headers or {}).get(HISTORY)
-    return [dict(one) for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-
-
-def history_after(headers: Mapping[str, Any] | None, failure: Failure) -> list[dict[str, Any]]:
-    """
-    Return the history with *failure* at its end; the oldest tracebacks leave first, then the oldest failures.
-    """
-    history = [*history_of(headers), asdict(failure)]
-    for one in history:
-        if len(json.dumps(history)) <= _LONGEST_HISTORY:
-            break
-        one["traceback"] = ""
-    while len(history) > 1 and len(json.dumps(history)) > _LONGEST_HISTORY:
-        history.pop(0)
-    return history
 
 
 def was_published_before(headers: Mapping[str, Any]) -> bool:

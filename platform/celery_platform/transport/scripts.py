@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
-__all__ = ["EXCHANGE", "PARK", "RENEW", "TAKE_OVER", "Script"]
+__all__ = ["DEPTHS", "EXCHANGE", "PARK", "RENEW", "TAKE_OVER", "Script"]
 
 
 class Script:
@@ -42,6 +42,7 @@ class Script:
             return send("EVAL", self.text, len(keys), *keys, *arguments)
 
 
+DEPTHS = Script("depths")
 EXCHANGE = Script("exchange")
 PARK = Script("park")
 RENEW = Script("renew")
