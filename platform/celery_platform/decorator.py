@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from celery_platform.backoff import Backoff
+    from celery_platform.dead_letters import DeadLetter, Retention
     from celery_platform.guards.circuit_breaker import CircuitBreaker
     from celery_platform.guards.idempotency import Idempotency
     from celery_platform.guards.limits import Limit
@@ -33,7 +34,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _GUARDS = frozenset({"breaker", "idempotency", "limits"})
-_WORDS = frozenset({"bind", "deadline", "name", "priority", "queue", "retry", "timeout"}) | _GUARDS
+_WORDS = _GUARDS | frozenset({
+    "aliases", "bind", "dead_letters", "deadline", "name", "on_dead", "priority", "queue", "retry", "timeout",
+    "version",
+})  # fmt: skip
 
 
 @overload
@@ -51,6 +55,10 @@ def platform_task(
     idempotency: Idempotency | None = ...,
     breaker: CircuitBreaker | Sequence[CircuitBreaker] | None = ...,
     limits: Limit | Sequence[Limit] | None = ...,
+    on_dead: Callable[[DeadLetter], object] | None = ...,
+    dead_letters: Retention | None = ...,
+    aliases: Sequence[str] = ...,
+    version: int = ...,
     **celery_options: Any,
 ) -> Callable[[Callable[Concatenate[Any, P], R]], PlatformTask[P, R]]: ...
 @overload
@@ -66,6 +74,10 @@ def platform_task(
     idempotency: Idempotency | None = ...,
     breaker: CircuitBreaker | Sequence[CircuitBreaker] | None = ...,
     limits: Limit | Sequence[Limit] | None = ...,
+    on_dead: Callable[[DeadLetter], object] | None = ...,
+    dead_letters: Retention | None = ...,
+    aliases: Sequence[str] = ...,
+    version: int = ...,
     **celery_options: Any,
 ) -> Callable[[Callable[P, R]], PlatformTask[P, R]]: ...
 def platform_task(function: Any = None, /, *, bind: bool = False, name: str | None = None, **words: Any) -> Any:
@@ -75,7 +87,9 @@ def platform_task(function: Any = None, /, *, bind: bool = False, name: str | No
     *queue* and *priority* (`critical`, `high`, `normal`, `low`, `bulk`) route it; *retry* is a `Backoff`; *timeout*
     bounds one attempt and *deadline* the whole call, in seconds or as `timedelta`. *idempotency*, *breaker* (one
     `CircuitBreaker` or several) and *limits* (`RateLimit`, `ConcurrencyLimit`) stand before the body. *bind* hands
-    the task itself over as first argument. Celery's own task options pass through.
+    the task itself over as first argument. *on_dead* is called with every new dead letter of the task, and
+    *dead_letters* is the `Retention` of those. *aliases* are former names, *version* (from 1) that of the payload: see
+    `upcast`. Celery's own task options pass through.
 
     Raises `PolicyError` or `UnknownQueue` at import, for unknown words and for combinations that cannot work.
     """
@@ -98,6 +112,8 @@ def _task_of(
     task = name or app.gen_task_name(body.__name__, body.__module__)
     named = {word: words[word] for word in words if word in _WORDS - _GUARDS}
     options = {word: words[word] for word in words if word not in _WORDS}
+    if isinstance(named.get("aliases"), list):
+        named["aliases"] = tuple(named["aliases"])
     policy = TaskPolicy.of(task, router=platform.router, **named)
     check_options(task, options, policy, _WORDS)
     contract = Contract.of(body, bind, task=task, encode=dumps)

@@ -14,6 +14,8 @@ The tree::
     │   └── PayloadTooLarge         more bytes than `PLATFORM_MAX_PAYLOAD_BYTES`
     ├── PublishError                the broker did not take the call; nothing was enqueued
     ├── StoreError                  the state store could not be reached
+    ├── DeadLetterError             a dead letter cannot be sent, edited or read in
+    │   └── SelectionError          a selection of dead letters that cannot work
     ├── GuardError                  a guard refused
     │   ├── IdempotencyConflict     the key is held, and the policy says to raise
     │   ├── IdempotencyMismatch     the key is held by a call with other arguments
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BreakerOpen",
     "ConfigurationError",
+    "DeadLetterError",
     "EmbeddedServerError",
     "GuardError",
     "IdempotencyConflict",
@@ -46,6 +49,7 @@ __all__ = [
     "PublishError",
     "QueueMismatch",
     "ScheduleError",
+    "SelectionError",
     "StoreError",
     "UnknownQueue",
     "did_you_mean",
@@ -153,6 +157,14 @@ class PublishError(PlatformError):
 
 class StoreError(PlatformError):
     """The state store could not be reached."""
+
+
+class DeadLetterError(PlatformError):
+    """A dead letter cannot be sent, edited or read in; nothing was changed."""
+
+
+class SelectionError(DeadLetterError):
+    """A selection of dead letters that cannot work."""
 
 
 class GuardError(PlatformError):

@@ -20,6 +20,7 @@ __all__ = [
     "CallDiscarded",
     "CallEnqueued",
     "CallEvent",
+    "CallParked",
     "CallRetrying",
     "CallSucceeded",
     "EntryDisabled",
@@ -28,8 +29,10 @@ __all__ = [
     "FiringEnded",
     "FiringSent",
     "FiringsMissed",
+    "GroupAppeared",
     "GuardsUnreachable",
     "Hook",
+    "LettersTruncated",
     "LimitPassed",
     "ScheduleEvent",
     "emit",
@@ -96,6 +99,30 @@ class CallBuried(CallEvent):
     reason: str
     attempts: int
     error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAppeared(CallEvent):
+    """The call is the first dead letter of a new *group*; *error* is what it says."""
+
+    group: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LettersTruncated(CallEvent):
+    """To keep the letter of this call, *count* older ones had to leave before their time."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallParked(CallEvent):
+    """No worker that looked knows this task, or this version of it (*why*); it is tried again in *delay* seconds."""
+
+    why: str
+    delay: float
+    waited: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

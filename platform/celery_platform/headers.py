@@ -13,12 +13,19 @@ header                      value
 ``platform_delay``          the last retry wait (s)
 ``platform_scheduled_for``  nominal time (ISO 8601) of a scheduled run
 ``platform_deaths``         processes that died with the call, where the broker does not count them
+``platform_history``        what the failed attempts said, the oldest first (at most 16 KiB)
+``platform_lineage``        ids of the dead letters that this call was replayed from, the oldest first
+``platform_replay``         the name of the replay that sent it
+``platform_schema``         version of the payload; 1 when it is missing
+``platform_parked_since``   Unix time (s) since when no worker that looked knew the task or its version
 ==========================  =========================================================================
 """
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from celery_platform.clock import SYSTEM
@@ -27,17 +34,25 @@ from celery_platform.outcomes import Call, Retrying
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from celery_platform.dead_letters import Failure
     from celery_platform.outcomes import Deferred
 
 __all__ = [
     "DEADLINE",
     "ENQUEUED_AT",
+    "HISTORY",
+    "LINEAGE",
+    "PARKED_SINCE",
     "READY_AT",
+    "REPLAY",
     "SCHEDULED_FOR",
+    "SCHEMA",
     "call_from",
     "carried",
     "counters_after",
     "first_headers",
+    "history_after",
+    "history_of",
     "was_published_before",
 ]
 
@@ -50,6 +65,13 @@ FIRST_FAILED_AT = "platform_first_failed_at"
 DELAY = "platform_delay"
 SCHEDULED_FOR = "platform_scheduled_for"
 DEATHS = "platform_deaths"
+HISTORY = "platform_history"
+LINEAGE = "platform_lineage"
+REPLAY = "platform_replay"
+SCHEMA = "platform_schema"
+PARKED_SINCE = "platform_parked_since"
+
+_LONGEST_HISTORY = 16_384
 
 # RabbitMQ's delayed delivery writes the delay, bit by bit, in front of the routing key.
 _DELAY_PREFIX = re.compile(r"^(?:[01]\.){28}")
@@ -109,6 +131,28 @@ def counters_after(call: Call, outcome: Deferred | Retrying) -> dict[str, Any]:
         FIRST_FAILED_AT: call.first_failed_at if call.first_failed_at is not None else SYSTEM.now(),
         DELAY: outcome.delay,
     }
+
+
+def history_of(headers: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """
+    Return the failures that a call has behind it, the oldest first; an odd header counts as none.
+    """
+    found = (headers or {}).get(HISTORY)
+    return [dict(one) for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def history_after(headers: Mapping[str, Any] | None, failure: Failure) -> list[dict[str, Any]]:
+    """
+    Return the history with *failure* at its end; the oldest tracebacks leave first, then the oldest failures.
+    """
+    history = [*history_of(headers), asdict(failure)]
+    for one in history:
+        if len(json.dumps(history)) <= _LONGEST_HISTORY:
+            break
+        one["traceback"] = ""
+    while len(history) > 1 and len(json.dumps(history)) > _LONGEST_HISTORY:
+        history.pop(0)
+    return history
 
 
 def was_published_before(headers: Mapping[str, Any]) -> bool:

@@ -14,11 +14,12 @@ from celery_platform.outcomes import seconds
 from celery_platform.routing import CLASSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from celery_platform.dead_letters import DeadLetter
     from celery_platform.routing import PriorityClass, Router
 
-__all__ = ["CELERY_OPTIONS", "HARD_LIMIT_GRACE", "TaskPolicy"]
+__all__ = ["CELERY_OPTIONS", "HARD_LIMIT_GRACE", "Retention", "TaskPolicy"]
 
 # Seconds between the soft limit that a body can catch and the hard one that kills its process.
 HARD_LIMIT_GRACE = 10.0
@@ -42,11 +43,32 @@ _REFUSED = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """
+    How dead letters of one task are kept: *age* (s or `timedelta`), *count*, *size* (bytes).
+
+    The oldest leave first. A word left out means the platform's setting. Raises `PolicyError` for a bound below one.
+    """
+
+    age: float | timedelta | None = None
+    count: int | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("age", "count", "size"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or seconds(value) <= 0):
+                raise PolicyError(f"Retention({name}={value!r}): expected more than zero.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPolicy:
     """
     What one task asked for.
 
     *timeout* and *deadline* are seconds: the first bounds one attempt, the second the whole call from its enqueueing.
+    *on_dead* is called with every new dead letter, *dead_letters* says how they are kept. *aliases* are names the task
+    also answers to, *version* is that of its payload.
     """
 
     queue: str | None = None
@@ -54,6 +76,10 @@ class TaskPolicy:
     retry: Backoff | None = None
     timeout: float | None = None
     deadline: float | None = None
+    on_dead: Callable[[DeadLetter], object] | None = None
+    dead_letters: Retention | None = None
+    aliases: tuple[str, ...] = ()
+    version: int = 1
 
     @classmethod
     def of(
@@ -66,6 +92,7 @@ class TaskPolicy:
         retry: Backoff | None = None,
         timeout: float | timedelta | None = None,
         deadline: float | timedelta | None = None,
+        **afterlife: Any,
     ) -> TaskPolicy:
         """
         Return the policy of *task*.
@@ -87,7 +114,8 @@ class TaskPolicy:
                 f"{task}: timeout={attempt:g} s is longer than deadline={whole:g} s, so no attempt could use it. "
                 "Shorten the timeout or extend the deadline."
             )
-        return cls(queue=queue, priority=priority, retry=retry, timeout=attempt, deadline=whole)
+        _check_afterlife(task, **afterlife)
+        return cls(queue=queue, priority=priority, retry=retry, timeout=attempt, deadline=whole, **afterlife)
 
 
 def check_options(task: str, options: Mapping[str, Any], policy: TaskPolicy, words: frozenset[str]) -> None:
@@ -116,6 +144,21 @@ def check_options(task: str, options: Mapping[str, Any], policy: TaskPolicy, wor
             f"{task}: acks_late=False loses the call when its worker dies, so retry=… would promise too much. "
             "Drop one of them."
         )
+
+
+def _check_afterlife(
+    task: str, on_dead: Any = None, dead_letters: Any = None, aliases: Any = (), version: Any = 1
+) -> None:
+    if on_dead is not None and not callable(on_dead):
+        raise PolicyError(f"{task}: on_dead expected a function that takes a DeadLetter, got {on_dead!r}.")
+    if dead_letters is not None and not isinstance(dead_letters, Retention):
+        raise PolicyError(f"{task}: dead_letters expected a Retention(age=…, count=…, size=…), got {dead_letters!r}.")
+    if not isinstance(aliases, tuple) or not all(isinstance(name, str) and name for name in aliases):
+        raise PolicyError(f"{task}: aliases expected a list of task names, got {aliases!r}.")
+    if task in aliases:
+        raise PolicyError(f"{task}: aliases holds the task's own name. Name what it was called before.")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise PolicyError(f"{task}: version expected a whole number from 1, got {version!r}.")
 
 
 def _duration(task: str, name: str, value: float | timedelta | None) -> float | None:

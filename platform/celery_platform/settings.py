@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     routes: Pairs = Field(default_factory=dict, description="pattern=queue[:priority], comma separated.")
     encryption_keys: SecretStr | None = Field(None, description="id:base64key, comma separated; the first is active.")
     database_url: SecretStr | None = Field(None, description="Database of the schedules (PostgreSQL, or SQLite).")
+    admin_password: SecretStr | None = Field(None, description="Password of the user of `schedule admin --user`.")
+    admin_hosts: Names = Field(("localhost", "127.0.0.1"), description="Host names the admin of schedules answers to.")
+    admin_secret_key: SecretStr | None = Field(None, description="Signs sessions of the admin; random at each start.")
     sentry_dsn: SecretStr | None = Field(None, description="Where final failures are reported.")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Port of `/metrics`.")
     health_port: int | None = Field(None, ge=1, le=65535, description="Port of `/live`, `/ready` and `/startup`.")
@@ -55,6 +58,10 @@ class Settings(BaseSettings):
     lease: float = Field(30.0, ge=1, le=3600, description="How long a silent worker keeps its calls.")
     unknown_ttl: float = Field(86_400.0, gt=0, description="How long a call of an unknown task waits for a worker.")
     dead_letter_ttl: float = Field(2_592_000.0, gt=0, description="How long a dead letter is kept.")
+    dead_letter_count: int = Field(50_000, ge=1, description="Most dead letters of one task; the oldest leave.")
+    dead_letter_bytes: int = Field(268_435_456, ge=65_536, description="Most bytes of dead letters of one task.")
+    dead_letter_total_bytes: int = Field(1_073_741_824, ge=65_536, description="Most bytes of all dead letters.")
+    build: str = Field("", max_length=100, description="Version of your code, told in dead letters and `registry`.")
     result_ttl: float = Field(86_400.0, gt=0, description="How long a result is kept.")
     soft_shutdown: float = Field(25.0, ge=0, description="Time running tasks get after SIGTERM, in seconds.")
     unsafe: Literal["refuse", "warn"] = Field("refuse", description="What a start-up check does with an unsafe broker.")
@@ -81,7 +88,7 @@ class Settings(BaseSettings):
         settings._keywords = frozenset(overrides)
         return settings
 
-    @field_validator("tasks", "queues", mode="before")
+    @field_validator("tasks", "queues", "admin_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value

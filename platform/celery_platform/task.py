@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 import orjson
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
-from celery.result import AsyncResult, EagerResult
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps as kombu_dumps
@@ -36,7 +35,17 @@ from celery_platform.errors import IdempotencyConflict, PayloadInvalid
 from celery_platform.execution import AttemptExited, AttemptTimedOut, execute, is_order
 from celery_platform.guards.board import BoardAdmission
 from celery_platform.guards.refusals import mismatch
-from celery_platform.headers import READY_AT, call_from, carried, counters_after, first_headers, was_published_before
+from celery_platform.handles import PlatformResult
+from celery_platform.headers import (
+    HISTORY,
+    READY_AT,
+    call_from,
+    carried,
+    counters_after,
+    first_headers,
+    history_after,
+    was_published_before,
+)
 from celery_platform.outcomes import Buried, Call, Deferred, Retrying, Skipped, Succeeded, Verdict
 from celery_platform.payload import check_size, scrub, scrub_text
 from celery_platform.routing import PLAIN_QUEUE, priority_number
@@ -46,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from celery.canvas import Signature
+    from celery.result import EagerResult
 
     from celery_platform.celery_app import Platform
     from celery_platform.guards.admission import GuardAdmission
@@ -59,31 +69,6 @@ __all__ = ["PlatformResult", "PlatformTask", "PublishFailed"]
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
-
-
-class PlatformResult(AsyncResult[R], Generic[R]):
-    """
-    The result of a call; `get` returns what the task's return annotation promises.
-
-    *is_duplicate* tells that nothing was enqueued because the idempotency key is held: this is then the result of the
-    holder, in state *holder_state* (``waiting``, ``parked``, ``running``, ``done``), which took the key *age* seconds
-    ago.
-    """
-
-    contract: Contract | None = None
-    is_duplicate: bool = False
-    holder_state: str | None = None
-    age: float = 0.0
-
-    def get(self, *args: Any, **kwargs: Any) -> R:
-        """
-        Wait for the call and return its value; raises what the call raised, as `AsyncResult.get` does.
-        """
-        value = super().get(*args, **kwargs)
-        # A failure that was asked not to propagate arrives as the exception itself.
-        if self.contract is None or isinstance(value, BaseException):
-            return value
-        return self.contract.load_result(value)  # type: ignore[no-any-return]
 
 
 class PlatformTask(Task[P, R], Generic[P, R]):
@@ -215,7 +200,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         return value if isinstance(value, Verdict) else self.contract.dump_result(value)
 
     def _settled(self, call: Call, outcome: Outcome, runtime: float) -> R:
-        if events.listening():
+        if events.listening() and (self.request.is_eager or not isinstance(outcome, Buried)):
             burial.tell(call, outcome, runtime)
         match outcome:
             case Succeeded():
@@ -253,7 +238,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         retried = isinstance(outcome, Retrying)
         signature = self.signature_from_request(
             request,
-            headers={**carried(request.headers), **counters_after(call, outcome)},
+            headers={**carried(request.headers), **counters_after(call, outcome), **self._remembered(call, outcome)},
             queue=self._queue_again(call),
             countdown=outcome.delay or None,
             retries=request.retries + (1 if retried else 0),
@@ -269,6 +254,12 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             # The call must not be lost: it goes back to its queue as it came.
             raise Reject(error, requeue=True) from error
         return signature
+
+    def _remembered(self, call: Call, outcome: Deferred | Retrying) -> dict[str, Any]:
+        if not isinstance(outcome, Retrying):
+            return {}
+        failure = burial.failed(self, call, outcome.error, self.request.hostname)
+        return {HISTORY: history_after(self.request.headers, failure)}
 
     def _queue_again(self, call: Call) -> str | None:
         router = self.platform.router

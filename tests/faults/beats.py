@@ -1,9 +1,10 @@
 """
-A deployment with several beats and one entry a second.
+A deployment with several beats and two entries a second: one that never waits, and one with the default overlap.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import datetime, timedelta
 
@@ -15,8 +16,8 @@ import os, time
 from celery_platform import current_call, platform_task
 
 @platform_task
-def note() -> None:
-    line = f"{current_call().scheduled_for.isoformat()} {time.time():.3f}\\n"
+def note(entry: str) -> None:
+    line = f"{entry} {current_call().scheduled_for.isoformat()} {time.time():.3f}\\n"
     descriptor = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, line.encode())
     os.close(descriptor)
@@ -26,7 +27,10 @@ BEAT = """
 from celery_platform.beat import every
 from tasks import note
 
-schedule = [every(note, seconds=1, name="tick", misfire="all", overlap="allow_all")]
+schedule = [
+    every(note, seconds=1, name="tick", args=["tick"], misfire="all", overlap="allow_all"),
+    every(note, seconds=1, name="default", args=["default"], misfire="all"),
+]
 """
 
 
@@ -70,13 +74,30 @@ class Siege:
         pid = int(held.split()[1].split(":")[1]) if held else 0
         return next((beat for beat in self.beats if beat.pid == pid and beat.alive), None)
 
-    def runs(self):
-        return [datetime.fromisoformat(line.split()[0]) for line in self.ledger.read_text().splitlines()]
+    def lines(self, entry="tick"):
+        """
+        Return the nominal time and the moment of each run of *entry*, in order of the runs.
+        """
+        for line in self.ledger.read_text().splitlines():
+            name, nominal, at = line.split()
+            if name == entry:
+                yield datetime.fromisoformat(nominal), float(at)
+
+    def runs(self, entry="tick"):
+        return [nominal for nominal, _ in self.lines(entry)]
 
     def lags(self):
-        for line in self.ledger.read_text().splitlines():
-            nominal, at = line.split()
-            yield float(at) - datetime.fromisoformat(nominal).timestamp()
+        return [at - nominal.timestamp() for nominal, at in self.lines()]
+
+    def first_run_for(self, moment):
+        """
+        Return when the first run was made for a nominal time after *moment*.
+        """
+        return next((at for nominal, at in self.lines() if nominal.timestamp() > moment), None)
+
+    def history(self, entry):
+        told = self.deployment.celery("schedule", "history", entry, "--limit", "10000", "--json", timeout=120)
+        return json.loads(told.stdout)
 
     def close(self):
         for beat in self.beats:

@@ -20,7 +20,8 @@ PARTS = ["-worker-default", "-worker-billing", "-worker-reports", "-beat", "-flo
 SECRETS = {"broker_url", "state_url", "result_url", "database_url"}
 # Nothing uses these yet, and the embedded server is not for clusters.
 LEFT_OUT = {
-    *("encryption_keys", "sentry_dsn", "metrics_port", "health_port", "unknown_ttl"),
+    *("encryption_keys", "sentry_dsn", "metrics_port", "health_port", "unknown_ttl", "listen"),
+    *("admin_password", "admin_hosts", "admin_secret_key"),
     "workdir",
 }
 

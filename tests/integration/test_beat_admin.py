@@ -15,9 +15,8 @@ TASKS = "/django_celery_beat/periodictask/"
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(tmp_path):
     use_database(f"sqlite:///{tmp_path}/beat.sqlite3")
-    monkeypatch.setenv("PLATFORM_ADMIN_PASSWORD", "correct-horse-battery")
     # Orders carry the time of this machine.
     return World(datetime.now(UTC).replace(second=30, microsecond=0))
 
@@ -28,7 +27,7 @@ def operator(world):
 
     from celery_platform.beat.site.serve import make_user
 
-    make_user("ops")
+    make_user("ops", "correct-horse-battery")
     client = Client(headers={"host": "localhost"})
     assert client.login(username="ops", password="correct-horse-battery")
     return client
@@ -70,10 +69,9 @@ def test_nobody_comes_in_without_a_password_and_nobody_edits_history(world, oper
     assert operator.get("/platform_beat/firing/add/").status_code == 403
 
 
-def test_a_short_password_is_refused(world, monkeypatch):
+def test_a_short_password_is_refused(world):
     from celery_platform.beat.site.serve import make_user
     from celery_platform.errors import ConfigurationError
 
-    monkeypatch.setenv("PLATFORM_ADMIN_PASSWORD", "short")
     with pytest.raises(ConfigurationError, match="at least 12 characters"):
-        make_user("ops")
+        make_user("ops", "short")

@@ -148,7 +148,10 @@ def test_the_last_failure_becomes_a_dead_letter_with_its_payload(team, tasks):
         "shipped.doomed",
         "default",
     )
-    assert letter.message["args"] == ["last"]
+    assert letter.arguments()[:2] == (["last"], {})
+    assert [one["attempt"] for one in letter.history] == [1, 2, 3]
+    assert {one["fingerprint"] for one in letter.history} == {letter.group}
+    assert letter.group.startswith("ConnectionError-")
     assert "nobody answers last" in letter.error
     assert team.notes().count("doomed last") == 3
 

@@ -266,7 +266,7 @@ def admin(ctx: click.Context, host: str, port: int, user: str | None) -> None:
     """
     from celery_platform.beat.site.serve import make_user, serve
 
-    _opened(ctx)
+    password = _opened(ctx).settings.admin_password
     if user:
-        make_user(user)
+        make_user(user, password.get_secret_value() if password else "")
     serve(host, port, lambda taken: click.echo(f"The admin of the schedules: http://{host}:{taken}/"))

@@ -91,6 +91,14 @@ class GuardAdmission:
             self._tell_outage(call_id, "allow", error)
             return None
 
+    def key_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """
+        Return the idempotency key of a call with these wire arguments; empty when the task has none.
+        """
+        policy = self.guards.idempotency
+        wire = (tuple(args), kwargs)
+        return "" if policy is None else claim_rule(policy, self.guards.signature, wire, self._load(*wire)).key
+
     def unclaim(self, call_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """
         Give the key of a call back that was not enqueued, or ended before it was admitted.

@@ -1,16 +1,28 @@
 """
 Build every key of the state store. Each has a type, an owner that deletes it, and a lifetime.
 
-============================  ======  ===============================  =======================================
+============================  ======  ===============================  ===============================================
 key                           type    owner                            lifetime
-============================  ======  ===============================  =======================================
-``{ns}:dead``                 zset    `dead_letters.DeadLetters`       entries leave after ``dead_letter_ttl``
-``{ns}:dead:letter:<id>``     string  `dead_letters.DeadLetters`       ``dead_letter_ttl``
+============================  ======  ===============================  ===============================================
+``{ns}:dead``                 zset    `redis_graves`, as all below     open letters, until expired or removed
+``{ns}:dead:letter:<id>``     hash    the sweep of every burial        its retention; without end while held
+``{ns}:dead:expiry``          zset    the same                         one entry a letter that is not held
+``{ns}:dead:by:<tag>:<text>`` zset    the same                         one entry an open letter
+``{ns}:dead:sizes``           hash    the same                         as many fields as tasks with letters
+``{ns}:dead:groups``          zset    the same                         one entry a group with open letters
+``{ns}:dead:group:<group>``   hash    nobody                           twice the retention of its last letter
+``{ns}:dead:replayed``        zset    the same                         the newest ten thousand, for lineage
+``{ns}:dead:truncated``       hash    nobody                           none: as many fields as tasks cut short
+``{ns}:dead:audit``           list    whoever removes or replays       the newest thousand lines
+``{ns}:dead:replay:<name>``   hash    one replay                       thirty days
+``{ns}:dead:ends:<name>``     hash    the calls of one replay          a day after the last end
+``{ns}:books``                hash    `books`, and burials             none: a few fields a queue
+``{ns}:fleet``                hash    `worker.announcement`            an entry until its worker is silent for a day
 ``{ns}:beat:lease``           string  `beat.lease.RedisLease`          ``lease.TTL``, renewed by the leader
 ``{ns}:beat:fence``           string  `beat.lease.RedisLease`          none: one number that grows
 ``{ns}:beat:claim:<id>``      string  `beat.runs`                      seven days after it was last asked for
 ``{ns}:beat:outcomes``        hash    the leading scheduler            seven days after the last end
-============================  ======  ===============================  =======================================
+============================  ======  ===============================  ===============================================
 
 The braces are a Redis Cluster hash tag: one script may touch all keys of a namespace.
 """
@@ -31,15 +43,35 @@ class Keys:
     @property
     def dead(self) -> str:
         """
-        Return the index of dead letters, scored by burial time.
+        Return the index of open dead letters, scored by burial time (ms); the prefix of all their other keys.
         """
         return f"{{{self.namespace}}}:dead"
+
+    def of_dead(self, kind: str, *names: str) -> str:
+        """
+        Return the key of *kind* among those of dead letters (a word of the table above).
+        """
+        return ":".join((self.dead, kind, *names))
 
     def dead_letter(self, letter_id: str) -> str:
         """
         Return the record of one dead letter.
         """
-        return f"{{{self.namespace}}}:dead:letter:{letter_id}"
+        return self.of_dead("letter", letter_id)
+
+    @property
+    def books(self) -> str:
+        """
+        Return the counters of all queues.
+        """
+        return f"{{{self.namespace}}}:books"
+
+    @property
+    def fleet(self) -> str:
+        """
+        Return what each worker has said of itself.
+        """
+        return f"{{{self.namespace}}}:fleet"
 
     @property
     def beat_lease(self) -> str:

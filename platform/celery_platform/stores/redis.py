@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from celery_platform.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from redis import Redis
 
     from celery_platform.stores.keys import Keys
 
-__all__ = ["RedisStore", "connect", "told"]
+__all__ = ["RedisLedger", "RedisStore", "connect", "told"]
 
 _TIMEOUT = 5.0
 
@@ -78,45 +78,6 @@ class RedisStore:
         self._prepare()
         return connect(self.url)
 
-    def bury(self, letter_id: str, record: bytes, *, at: float, ttl: float) -> bool:
-        """
-        Keep *record* for *ttl* seconds; answer whether it is new.
-
-        Raises `StoreError` when the store cannot be reached.
-        """
-        with told():
-            pipe = self.client.pipeline(transaction=True)
-            pipe.set(self.keys.dead_letter(letter_id), record, nx=True, px=int(ttl * 1000))
-            pipe.zadd(self.keys.dead, {letter_id: at}, nx=True)
-            pipe.zremrangebyscore(self.keys.dead, "-inf", at - ttl)
-            return bool(pipe.execute()[0])
-
-    def letters(self, *, limit: int, start: int = 0) -> Sequence[bytes]:
-        """
-        Return the newest records, at most *limit*, without the *start* newest.
-        """
-        with told():
-            ids: list[Any] = self.client.zrevrange(self.keys.dead, start, start + limit - 1)
-            if not ids:
-                return []
-            records: list[Any] = self.client.mget([self.keys.dead_letter(_text(letter_id)) for letter_id in ids])
-            return [record for record in records if record is not None]
-
-    def letter(self, letter_id: str) -> bytes | None:
-        """
-        Return one record, or nothing.
-        """
-        with told():
-            record: Any = self.client.get(self.keys.dead_letter(letter_id))
-            return record if record is None else bytes(record)
-
-    def count(self) -> int:
-        """
-        Return how many letters lie here.
-        """
-        with told():
-            return int(self.client.zcard(self.keys.dead))
-
 
 @contextmanager
 def told() -> Iterator[None]:
@@ -133,5 +94,32 @@ def told() -> Iterator[None]:
         ) from error
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+class RedisLedger:
+    """The newest *most* lines under *key*."""
+
+    def __init__(self, store: RedisStore, key: str, most: int = 1000) -> None:
+        self._store = store
+        self._key = key
+        self._most = most
+
+    def push(self, line: str) -> None:
+        """
+        Keep *line* in front of all others.
+
+        Raises `StoreError` when the store cannot be reached.
+        """
+        with told():
+            pipe = self._store.client.pipeline(transaction=True)
+            pipe.lpush(self._key, line)
+            pipe.ltrim(self._key, 0, self._most - 1)
+            pipe.execute()
+
+    def lines(self, limit: int) -> list[str]:
+        """
+        Return the last lines, at most *limit*.
+
+        Raises `StoreError` when the store cannot be reached.
+        """
+        with told():
+            found: Any = self._store.client.lrange(self._key, 0, limit - 1)
+            return [line.decode() for line in found]

@@ -7,14 +7,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import InvalidTaskError, NotRegistered, WorkerLostError
 
+from celery_platform.burial import lineage_of
 from celery_platform.clock import SYSTEM
 from celery_platform.dead_letters import DeadLetter
-from celery_platform.headers import ENQUEUED_AT, FAILURES
+from celery_platform.dead_letters.fingerprint import group_named
+from celery_platform.dead_letters.letter import trace_id_of
+from celery_platform.headers import ENQUEUED_AT, FAILURES, history_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +30,8 @@ __all__ = ["Remains", "bury"]
 logger = logging.getLogger("celery_platform.casualties")
 
 _LONGEST_ID = 255
+# Where the text of an error goes on with values that differ from message to message.
+_VALUES = re.compile(r":|, got | is registered ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +63,9 @@ class Remains:
         """The name of the task, as far as it can be read."""
         return str(self.headers.get("task") or "")
 
-    def letter(self, tasks: Mapping[str, Any]) -> DeadLetter:
+    def letter(self, tasks: Mapping[str, Any], version: str = "") -> DeadLetter:
         """
-        Return the dead letter; *tasks* tell whose argument texts must not be shown.
+        Return the dead letter; *tasks* tell whose argument texts must not be shown, *version* is this worker's build.
         """
         letter_id = self.call_id or hashlib.sha256((self.queue or "").encode() + b"\0" + self.raw).hexdigest()[:32]
         shown = self._shown(tasks)
@@ -74,11 +80,15 @@ class Remains:
             queue=self.queue,
             reason=self.reason,
             error=self.error[:1024],
+            group=group_named(self.reason, self.task, _VALUES.split(self.error)[0]),
             buried_at=SYSTEM.now() if self.at is None else self.at,
             attempts=failures if isinstance(failures, int) else 0,
             deliveries=self.deliveries,
-            group=self.reason,
             worker=self.worker,
+            version=version,
+            trace_id=trace_id_of(self.headers),
+            history=tuple(history_of(self.headers)),
+            lineage=lineage_of(self.headers),
             argsrepr=shown[0],
             kwargsrepr=shown[1],
             message=kept,
@@ -99,8 +109,14 @@ def bury(app: PlatformCelery, remains: Remains) -> None:
         StoreError: the letter could not be written; the message must not be acknowledged then.
 
     """
-    letter = remains.letter(app.tasks)
-    app.platform.dead_letters.bury(letter)
+    letter = remains.letter(app.tasks, app.platform.settings.build)
+    policy = getattr(app.tasks.get(letter.task), "policy", None)
+    app.platform.dead_letters.bury(
+        letter,
+        retention=getattr(policy, "dead_letters", None),
+        on_dead=getattr(policy, "on_dead", None),
+        counted=ENQUEUED_AT in remains.headers,
+    )
     logger.error("%s is a dead letter now (%s): %s", letter.task or "A message", letter.reason, letter.error)
     if remains.call_id and remains.reason != "expired" and not remains.headers.get("ignore_result"):
         try:

@@ -5,8 +5,7 @@ Configure Django for the schedules and bring the tables up to date, safely when 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import os
+import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +104,7 @@ def configure(settings: Settings) -> None:
             CELERY_TIMEZONE="UTC",
             LOGGING_CONFIG=None,
             SECRET_KEY=_secret(settings),
+            ALLOWED_HOSTS=list(settings.admin_hosts),
             **_SITE,
         )
     django.setup()
@@ -118,14 +118,13 @@ def configure(settings: Settings) -> None:
 
 
 def _secret(settings: Settings) -> str:
-    given = os.environ.get("PLATFORM_DJANGO_SECRET_KEY")
+    given = settings.admin_secret_key
     # Sessions of the admin are signed with it; beat itself signs nothing.
-    return given or hashlib.sha256(os.urandom(32) + settings.namespace.encode()).hexdigest()
+    return given.get_secret_value() if given else secrets.token_hex(32)
 
 
 _SITE: dict[str, Any] = {
     "ROOT_URLCONF": "celery_platform.beat.site.urls",
-    "ALLOWED_HOSTS": os.environ.get("PLATFORM_ADMIN_HOSTS", "localhost,127.0.0.1").split(","),
     "STATIC_URL": "static/",
     "MIDDLEWARE": [
         "django.middleware.security.SecurityMiddleware",

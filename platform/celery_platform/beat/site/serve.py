@@ -4,7 +4,6 @@ Serve the admin pages from one process, for operators on this machine or behind 
 
 from __future__ import annotations
 
-import os
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -28,15 +27,14 @@ class _Quiet(WSGIRequestHandler):
         """
 
 
-def make_user(name: str) -> None:
+def make_user(name: str, password: str) -> None:
     """
-    Let *name* in with the password in `PLATFORM_ADMIN_PASSWORD`; an existing user gets that password.
+    Let *name* in with *password* (`PLATFORM_ADMIN_PASSWORD`); an existing user gets that password.
 
     Raises `ConfigurationError` without a password of at least twelve characters.
     """
     from django.contrib.auth import get_user_model
 
-    password = os.environ.get("PLATFORM_ADMIN_PASSWORD", "")
     if len(password) < 12:  # noqa: PLR2004 - shorter ones are guessed
         raise ConfigurationError(
             "PLATFORM_ADMIN_PASSWORD expected a password of at least 12 characters: "
