@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform as standard_platform
+import sys
 from importlib import import_module, reload
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ def _answer(name: str) -> PlatformCelery:
     if name != "app":
         raise AttributeError(f"module 'platform' has no attribute {name!r}")
     _remap_sigterm()
+    if "flower" in sys.argv:
+        import_module("celery_platform.console").announce()
     try:
         from celery_platform.celery_app import current_app
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from kombu.utils.json import register_type
 
+from celery_platform.audit import AuditLog
 from celery_platform.dead_letters import DeadLetters
 from celery_platform.dead_letters.audit import Audit
 from celery_platform.errors import ConfigurationError
@@ -147,6 +148,13 @@ class Platform:
             bounds=Bounds(settings.dead_letter_count, settings.dead_letter_bytes, settings.dead_letter_total_bytes),
             audit=Audit(RedisLedger(self.state, self.keys.of_dead("audit"))),
         )
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        """
+        What operators did by hand.
+        """
+        return AuditLog(self.state)
 
     @cached_property
     def guards(self) -> RedisGuards:

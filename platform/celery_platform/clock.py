@@ -1,13 +1,18 @@
 """
-Give time as a dependency: `now()` for people and messages, `monotonic()` for durations.
+Give time as a dependency: `now()` for people and messages, `monotonic()` for durations; and read and write its words.
 """
 
 from __future__ import annotations
 
+import re
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["SYSTEM", "Clock", "FrozenClock", "SystemClock"]
+__all__ = ["SYSTEM", "Clock", "FrozenClock", "SystemClock", "duration_of", "moment"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Clock(Protocol):
@@ -68,3 +73,24 @@ class FrozenClock:
 
 
 SYSTEM = SystemClock()
+
+
+def duration_of(text: str) -> float:
+    """
+    Return the seconds that *text* means: a number, alone or with s, m, h or d.
+
+    Raises `ValueError` for anything else, and for nothing at all.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f"expected a duration like 90, 30s, 10m, 2h or 1d, got {text!r}.")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def moment(milliseconds: str | float | None) -> str | None:
+    """
+    Return a Unix time in milliseconds as ISO 8601 (UTC), or nothing for nothing.
+    """
+    if not milliseconds or float(milliseconds) <= 0:
+        return None
+    return datetime.fromtimestamp(float(milliseconds) / 1000, UTC).isoformat(timespec="seconds")

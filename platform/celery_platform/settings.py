@@ -10,7 +10,7 @@ from pathlib import Path  # noqa: TC003 - pydantic reads the annotation
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from celery_platform.errors import ConfigurationError, did_you_mean
@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     build: str = Field("", max_length=100, description="Version of your code, told in dead letters and `registry`.")
     result_ttl: float = Field(86_400.0, gt=0, description="How long a result is kept.")
     soft_shutdown: float = Field(25.0, ge=0, description="Time running tasks get after SIGTERM, in seconds.")
+    console_roles: Pairs = Field(
+        default_factory=dict, description="name=role[+payloads], comma separated; who may do what in the console."
+    )
+    console_metrics_token: SecretStr | None = Field(None, description="What a scraper of the console's metrics shows.")
     unsafe: Literal["refuse", "warn"] = Field("refuse", description="What a start-up check does with an unsafe broker.")
     workdir: Path | None = Field(None, description="Folder of the embedded server; the working directory by default.")
 
@@ -93,15 +97,16 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
 
-    @field_validator("routes", mode="before")
+    @field_validator("routes", "console_roles", mode="before")
     @classmethod
-    def _split_pairs(cls, value: Any) -> Any:
+    def _split_pairs(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, str):
             return value
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if any(not sign or not queue.strip() for _, sign, queue in pairs):
-            raise ValueError("expected pattern=queue[:priority], comma separated")
-        return {pattern.strip(): queue.strip() for pattern, _, queue in pairs}
+        if any(not sign or not target.strip() for _, sign, target in pairs):
+            expected = "pattern=queue[:priority]" if info.field_name == "routes" else "name=role[+payloads]"
+            raise ValueError(f"expected {expected}, comma separated")
+        return {pattern.strip(): target.strip() for pattern, _, target in pairs}
 
     @field_validator("broker_url")
     @classmethod
@@ -193,7 +198,7 @@ class Settings(BaseSettings):
         if isinstance(value, tuple):
             return ",".join(value)
         if isinstance(value, dict):
-            return ",".join(f"{pattern}={queue}" for pattern, queue in value.items())
+            return ",".join(f"{pattern}={target}" for pattern, target in value.items())
         return "" if value is None else str(value)
 
 

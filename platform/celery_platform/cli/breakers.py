@@ -4,21 +4,15 @@
 
 from __future__ import annotations
 
-import re
-import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from celery_platform.cli.output import as_json, guarded, platform_of, print_json, print_table
+from celery_platform.clock import duration_of
+from celery_platform.guards.listings import breakers_of
 
-if TYPE_CHECKING:
-    from celery_platform.stores.guard_state import Entry
-
-__all__ = ["DURATION", "breakers", "moment"]
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+__all__ = ["DURATION", "breakers"]
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs only
@@ -32,22 +26,13 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in its stu
         """
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
-        if match is None or float(match[1]) <= 0:
-            self.fail(f"expected a duration like 90, 30s, 10m, 2h or 1d, got {value!r}.", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
+        try:
+            return duration_of(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 DURATION = Duration()
-
-
-def moment(milliseconds: str | float | None) -> str | None:
-    """
-    Return a Unix time in milliseconds as ISO 8601 (UTC), or nothing for nothing.
-    """
-    if not milliseconds or float(milliseconds) <= 0:
-        return None
-    return datetime.fromtimestamp(float(milliseconds) / 1000, UTC).isoformat(timespec="seconds")
 
 
 @click.group()
@@ -63,7 +48,7 @@ def list_(ctx: click.Context, *, as_json: bool) -> None:
     """
     List the breakers that calls have asked lately.
     """
-    rows = [_shown(entry) for entry in platform_of(ctx).guards.breakers(10_000)]
+    rows = breakers_of(platform_of(ctx).guards)
     if as_json:
         print_json(rows)
         return
@@ -93,21 +78,3 @@ _forcing("open", "forced_open", "Let no call of BREAKER (name, or name|key) thro
 _forcing("close", "closed", "Close BREAKER and release its backlog step by step; its window starts empty.")
 _forcing("disable", "disabled", "Let every call of BREAKER through and count nothing.")
 _forcing("metrics-only", "metrics_only", "Let every call of BREAKER through, and count.")
-
-
-def _shown(entry: Entry) -> dict[str, Any]:
-    fields = entry.fields
-    name, _, key = entry.name.partition("|")
-    state = fields.get("state", "closed")
-    until = moment(fields.get("until"))
-    return {
-        "name": name,
-        "key": key or None,
-        "state": "half_open" if state == "open" and float(fields.get("until", 0)) < time.time() * 1000 else state,
-        "since": moment(fields.get("since")),
-        "until": until if state != "closed" else None,
-        "failures": int(fields.get("failures", 0)) if fields.get("w") else 0,
-        "calls": int(fields.get("calls", 0)) if fields.get("w") else 0,
-        "parked": int(fields.get("pn", 0)),
-        "reason": fields.get("reason", "") if state not in {"closed", "open", "half_open"} else "",
-    }

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from celery_platform.cli.breakers import DURATION
 from celery_platform.cli.output import as_json, guarded, platform_of, print_json, print_table
+from celery_platform.guards.listings import limit_change, limits_of
 
 __all__ = ["limits"]
 
@@ -27,15 +26,7 @@ def list_(ctx: click.Context, *, as_json: bool) -> None:
     """
     List the limits that hold something now, and every live change.
     """
-    state = platform_of(ctx).guards
-    changes = state.changed_limits()
-    rows: list[dict[str, Any]] = []
-    for entry in state.limits(10_000):
-        name, _, key = entry.name.partition("|")
-        used = entry.fields.get("members")
-        rows.append({"name": name, "key": key or None, "used": None if used is None else int(used), "change": None})
-    rows = [{**row, "change": changes.pop(row["name"], None)} for row in rows]
-    rows += [{"name": name, "key": None, "used": None, "change": change} for name, change in changes.items()]
+    rows = limits_of(platform_of(ctx).guards)
     if as_json:
         print_json(rows)
         return
@@ -70,10 +61,7 @@ def set_(
     """
     Let numbers win over the code for every limit called NAME, from the next call on, until `limits reset`.
     """
-    given = {"limit": limit, "per": None if per is None else per * 1000, "burst": burst, "slots": slots}
-    change = {word: value for word, value in {**given, "dry_run": dry_run}.items() if value is not None}
-    if limit is not None and burst is None:
-        change["burst"] = limit
+    change = limit_change(limit=limit, per=per, burst=burst, slots=slots, dry_run=dry_run)
     if not change:
         raise click.UsageError("Nothing to set. Name at least one of --limit, --per, --burst, --slots, --dry-run.")
     platform_of(ctx).guards.change_limit(name, change)

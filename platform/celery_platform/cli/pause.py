@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from celery_platform.cli.breakers import DURATION, moment
+from celery_platform.cli.breakers import DURATION
 from celery_platform.cli.output import as_json, guarded, platform_of, print_json, print_table
+from celery_platform.clock import moment
 
 __all__ = ["pause", "resume"]
 

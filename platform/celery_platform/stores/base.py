@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["UNBOUNDED", "Bounds", "Burial", "Grave", "Graves", "GroupRow", "Inquiry", "Taken"]
+__all__ = ["UNBOUNDED", "Bounds", "Burial", "Grave", "Graves", "GroupRow", "Inquiry", "Journal", "Taken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,4 +171,20 @@ class Graves(Protocol):
     def truncated(self) -> Mapping[str, int]:
         """
         Return how many letters of each task have left before their time.
+        """
+
+
+class Journal(Protocol):
+    """Where lines are written one after the other; a line is opaque bytes to the store."""
+
+    def write(self, line: bytes, *, keep: int) -> None:
+        """
+        Add *line*, and forget all but about the newest *keep* lines.
+
+        Raises `StoreError` when the store cannot be reached.
+        """
+
+    def lines(self, *, limit: int) -> Sequence[tuple[float, bytes]]:
+        """
+        Return the newest lines, at most *limit*, the newest first, each with its Unix time by the store's clock.
         """

@@ -22,6 +22,7 @@ key                           type    owner                            lifetime
 ``{ns}:beat:fence``           string  `beat.lease.RedisLease`          none: one number that grows
 ``{ns}:beat:claim:<id>``      string  `beat.runs`                      seven days after it was last asked for
 ``{ns}:beat:outcomes``        hash    the leading scheduler            seven days after the last end
+``{ns}:audit``                stream  `audit.AuditLog`                 none: as many lines as `audit.LINES`
 ============================  ======  ===============================  ===============================================
 
 The braces are a Redis Cluster hash tag: one script may touch all keys of a namespace.
@@ -72,6 +73,13 @@ class Keys:
         Return what each worker has said of itself.
         """
         return f"{{{self.namespace}}}:fleet"
+
+    @property
+    def audit(self) -> str:
+        """
+        Return the journal of what operators did.
+        """
+        return f"{{{self.namespace}}}:audit"
 
     @property
     def beat_lease(self) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from celery_platform.clock import Clock
 
-__all__ = ["MemoryGraves"]
+__all__ = ["MemoryGraves", "MemoryJournal"]
 
 _DROPPED_AT_ONCE = 100
 
@@ -231,3 +231,23 @@ class MemoryGraves:
 
 def _weight(letters: Sequence[_Letter]) -> int:
     return sum(len(one.record) for one in letters)
+
+
+class MemoryJournal:
+    """Lines in a list."""
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self._lines: list[tuple[float, bytes]] = []
+
+    def write(self, line: bytes, *, keep: int) -> None:
+        """
+        Add *line*, and forget all but the newest *keep* lines.
+        """
+        self._lines = [*self._lines, (self._clock.now(), line)][-keep:]
+
+    def lines(self, *, limit: int) -> Sequence[tuple[float, bytes]]:
+        """
+        Return the newest lines, at most *limit*, the newest first.
+        """
+        return self._lines[: -limit - 1 : -1]

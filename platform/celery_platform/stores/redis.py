@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery_platform.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from redis import Redis
 
@@ -77,6 +77,21 @@ class RedisStore:
         """
         self._prepare()
         return connect(self.url)
+
+    def write(self, line: bytes, *, keep: int) -> None:
+        """
+        Add *line* to the journal, and forget all but about the newest *keep* lines.
+        """
+        with told():
+            self.client.xadd(self.keys.audit, {"line": line}, maxlen=keep, approximate=True)
+
+    def lines(self, *, limit: int) -> Sequence[tuple[float, bytes]]:
+        """
+        Return the newest lines of the journal, at most *limit*, the newest first.
+        """
+        with told():
+            found: Any = self.client.xrevrange(self.keys.audit, count=limit)
+        return [(int(name.decode().partition("-")[0]) / 1000, fields[b"line"]) for name, fields in found]
 
 
 @contextmanager

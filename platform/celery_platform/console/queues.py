@@ -1,0 +1,121 @@
+"""
+The overview: what waits in each queue and who works on it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import ChannelError
+
+from celery_platform.clock import moment
+from celery_platform.console.page import Deed, Effect, Fields, Page
+
+if TYPE_CHECKING:
+    from celery_platform.celery_app import Platform
+
+__all__ = ["QueuesPage", "depth_of"]
+
+# Workers are asked what they consume at most so often, in seconds, and only while somebody looks.
+_ASKED_EVERY = 10.0
+
+
+class QueuesPage(Page):
+    """`/platform/queues`."""
+
+    template, title, tab = "queues.html", "Queues", "queues"
+    _asked_at = float("-inf")
+
+    def observed(self) -> dict[str, Any]:
+        """
+        Return the workers as Flower's events tell of them.
+        """
+        flower: Any = self.application
+        if time.monotonic() - QueuesPage._asked_at > _ASKED_EVERY:
+            QueuesPage._asked_at = time.monotonic()
+            flower.update_workers()
+        state = flower.events.state
+        consumed = {name: _consumed(info) for name, info in flower.workers.items()}
+        return {"workers": [_worker(worker, consumed.get(name, [])) for name, worker in sorted(state.workers.items())]}
+
+    def look(self, *path: str) -> dict[str, Any]:
+        """
+        Return every declared queue, every worker, and how many dead letters there are.
+        """
+        del path
+        platform, workers = self.desk.platform, self.seen["workers"]
+        pauses = platform.guards.pauses()
+        depths = _depths(platform)
+        queues = [
+            {
+                "name": name,
+                "depth": depths.get(name),
+                "workers": sum(name in worker["queues"] for worker in workers if worker["alive"]),
+                "paused": f"queue:{name}" in pauses,
+                "reason": pauses.get(f"queue:{name}", {}).get("reason", ""),
+                "until": moment(pauses.get(f"queue:{name}", {}).get("until")),
+            }
+            for name in platform.router.queues
+        ]
+        return {
+            "queues": queues,
+            "workers": workers,
+            "dead": platform.dead_letters.count(),
+            "waiting": sum(depth or 0 for depth in depths.values()),
+        }
+
+
+def _worker(worker: Any, queues: list[str]) -> dict[str, Any]:
+    return {
+        "name": worker.hostname,
+        "alive": bool(worker.alive),
+        "active": worker.active or 0,
+        "processed": worker.processed or 0,
+        "load": list(worker.loadavg or ())[:1],
+        "seen": max(worker.heartbeats) if worker.heartbeats else None,
+        "queues": queues,
+    }
+
+
+def _consumed(info: dict[str, Any]) -> list[str]:
+    return [queue["name"] for queue in info.get("active_queues") or ()]
+
+
+def _depths(platform: Platform) -> dict[str, int]:
+    with platform.app.connection_for_read() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+        return {name: depth_of(connection, name) for name in platform.router.queues}
+
+
+def depth_of(connection: Any, queue: str) -> int:
+    """
+    Return how many calls wait in *queue*, on any broker; one that was never declared is empty.
+    """
+    channel = connection.channel()
+    try:
+        answer = channel.queue_declare(queue=queue, passive=True)
+    except (ChannelError, *connection.channel_errors):
+        return 0
+    else:
+        channel.close()
+    return int(answer.message_count)
+
+
+def _pause(platform: Platform, target: str, fields: Fields) -> Effect:
+    platform.router.known(target)
+    subject = f"queue:{target}"
+    before = platform.guards.pauses().get(subject)
+    seconds, reason = fields.seconds("for"), fields.text("reason")
+    platform.guards.pause(subject, reason=reason, until=0.0 if seconds is None else time.time() + seconds)
+    return Effect(f"{target} is paused; workers stop fetching from it within two seconds.", before, {"reason": reason})
+
+
+def _resume(platform: Platform, target: str, fields: Fields) -> Effect:
+    del fields
+    before = platform.guards.pauses().get(f"queue:{target}")
+    was = platform.guards.resume(f"queue:{target}")
+    return Effect(f"{target} runs again." if was else f"{target} was not paused.", before)
+
+
+QueuesPage.deeds = {"pause": Deed(_pause, "queue"), "resume": Deed(_resume, "queue")}
