@@ -90,7 +90,7 @@ def _command(name: str, short_help: str, home: str = "") -> LazyCommand:
 
 settings = _command("settings", "List every setting of the platform with its source.")
 route = _command("route", "Explain where a call would go.")
-dead = _command("dead", "List and show dead letters.")
+dead = _command("dead", "Look at dead letters, change them, send them again.")
 schedule = _command("schedule", "Look at the schedules and steer them.")
 embedded = _command("embedded", "Start, stop or show the embedded Redis of this folder.")
 locks = _command("locks", "See who holds which idempotency key, and free one.")

@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEADLINE",
+    "DEATHS",
+    "DEFERRALS",
+    "DELAY",
     "ENQUEUED_AT",
+    "FAILURES",
+    "FIRST_FAILED_AT",
     "HISTORY",
     "LINEAGE",
     "PARKED_SINCE",

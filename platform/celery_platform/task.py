@@ -231,6 +231,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             )
             self.send_event("task-revoked", terminated=False, signum=None, expired=False)
             runs.ended(self.platform.state, self.request, "discarded")
+            self.request.update({"discarded": True})
         raise Ignore(f"discarded: {outcome.reason}")
 
     def _publish_again(self, call: Call, outcome: Deferred | Retrying) -> Signature[Any]:

@@ -1,5 +1,7 @@
 """
-A deployment of `team/hostile.py` on a broker of its own, its tasks imported into this process.
+A deployment of `team/hostile.py`, or of another module there, on a broker of its own.
+
+Its tasks are imported into this process.
 """
 
 from __future__ import annotations
@@ -28,15 +30,15 @@ HERE = Path(__file__).parent
 class HostileTeam:
     """Its *deployment* runs workers, *tasks* are called from here."""
 
-    def __init__(self, folder: Path, broker: str, state: str, **settings: str) -> None:
-        shutil.copy(HERE / "team" / "hostile.py", folder / "hostile.py")
+    def __init__(self, folder: Path, broker: str, state: str, module: str = "hostile", **settings: str) -> None:
+        shutil.copy(HERE / "team" / f"{module}.py", folder / f"{module}.py")
         self.broker = broker
         self.ledger = folder / "ledger"
         self.ledger.touch()
         self.settings = {
             "PLATFORM_BROKER_URL": broker,
             "PLATFORM_STATE_URL": state,
-            "PLATFORM_TASKS": "hostile",
+            "PLATFORM_TASKS": module,
             "LEDGER": str(self.ledger),
             **settings,
         }
@@ -73,22 +75,24 @@ class HostileTeam:
 
 
 @contextlib.contextmanager
-def hostile_team(folder: Path, broker: str, state: str, **settings: str) -> Iterator[HostileTeam]:
+def hostile_team(
+    folder: Path, broker: str, state: str, module: str = "hostile", **settings: str
+) -> Iterator[HostileTeam]:
     """
     Make a team and import its tasks; everything is stopped and forgotten afterwards.
     """
     patch = pytest.MonkeyPatch()
-    team = HostileTeam(folder, broker, state, **settings)
+    team = HostileTeam(folder, broker, state, module, **settings)
     try:
         for name, value in team.settings.items():
             patch.setenv(name, value)
         forget_platform()
         patch.syspath_prepend(str(folder))
-        sys.modules.pop("hostile", None)
-        team.tasks = importlib.import_module("hostile")
+        sys.modules.pop(module, None)
+        team.tasks = importlib.import_module(module)
         yield team
     finally:
         team.deployment.stop()
         forget_platform()
-        sys.modules.pop("hostile", None)
+        sys.modules.pop(module, None)
         patch.undo()

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from celery_platform.dead_letters.fingerprint import fingerprint_of, traceback_of
 from celery_platform.dead_letters.graveyard import DeadLetters
+from celery_platform.dead_letters.hooks import on_dead
 from celery_platform.dead_letters.letter import DeadLetter, Failure, failure_of
 from celery_platform.dead_letters.selection import REASONS, Selection
 from celery_platform.policy import Retention
@@ -31,5 +32,6 @@ __all__ = [
     "Selection",
     "failure_of",
     "fingerprint_of",
+    "on_dead",
     "traceback_of",
 ]

@@ -5,7 +5,10 @@ Hold one buried call: what it was, why it ended, and all that is needed to send 
 from __future__ import annotations
 
 import base64
+import bz2
 import json
+import lzma
+import zlib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +17,19 @@ from celery_platform.dead_letters.fingerprint import fingerprint_of, traceback_o
 from celery_platform.errors import DeadLetterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["DeadLetter", "Failure", "failure_of", "trace_id_of"]
 
 _LONGEST_ERROR = 1024
 _CUT = 2048
 _TRACEPARENT = 4
+# By the names that kombu gives them.
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    "application/x-gzip": zlib.decompress,
+    "application/x-bz2": bz2.decompress,
+    "application/x-lzma": lzma.decompress,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +82,9 @@ class DeadLetter:
     *reason* is its code (docs/dead_letters.md lists them); *error* the class and the scrubbed message; *group* the
     fingerprint it shares with its like; *key* its idempotency key; *buried_at* a Unix time in seconds; *version* the
     build of the worker. *history* holds one `Failure` an attempt, the oldest first. *lineage* are the ids of the
-    letters this call was replayed from, the first first. *argsrepr* and *kwargsrepr* are safe to show; *message* is
-    what a replay needs (``raw`` bytes in base64, headers, properties) and is never listed.
+    letters this call was replayed from, the first first; *sent_as* is the call it became itself. *argsrepr* and
+    *kwargsrepr* are safe to show; *message* is what a replay needs (``raw`` bytes in base64, headers, properties) and
+    is never listed.
     """
 
     id: str
@@ -98,6 +108,8 @@ class DeadLetter:
     history: tuple[Mapping[str, Any], ...] = ()
     lineage: tuple[str, ...] = ()
     edited_at: float | None = None
+    sent_as: str = ""
+    sent_at: float | None = None
     message: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -166,13 +178,13 @@ class DeadLetter:
         """
         parcel = self.parcel()
         try:
-            body = json.loads(parcel.body)
+            body = json.loads(_unpacked(parcel))
             args, kwargs, embed = (
                 (body.get("args", []), body.get("kwargs", {}), None) if isinstance(body, dict) else body
             )
             if isinstance(args, list) and isinstance(kwargs, dict):
                 return args, kwargs, embed
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OSError, zlib.error, lzma.LZMAError):
             pass
         raise DeadLetterError(
             f"The dead letter {self.id} ({self.reason}) has no arguments that can be read; it can be exported or "
@@ -196,6 +208,11 @@ def _opened(envelope: dict[str, Any]) -> Parcel:
     body = base64.b64decode(text, validate=True) if encoding == "base64" else text.encode()
     told = {"content_type": envelope.get("content-type"), "content_encoding": envelope.get("content-encoding")}
     return Parcel(body, dict(envelope.get("headers") or {}), {**properties, **told})
+
+
+def _unpacked(parcel: Parcel) -> bytes:
+    packed = str(parcel.headers.get("compression") or "")
+    return _UNPACK[packed](parcel.body) if packed in _UNPACK else parcel.body
 
 
 def trace_id_of(headers: Mapping[str, Any]) -> str:

@@ -164,7 +164,7 @@ class MemoryGraves:
         letter = self._letters.get(letter_id)
         if letter is None or letter.state == "sent":
             return False
-        letter.state, letter.record = "sent", record
+        letter.state, letter.record = "sent", letter.record if letter.held else record
         self._sent.append(letter_id)
         self.books[f"{queue}|enqueued"] += 1
         self.replays[replay] += 1
