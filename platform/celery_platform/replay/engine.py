@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from celery_platform.clock import SYSTEM
@@ -118,13 +119,15 @@ class Replay:
             since=where.since,
             until=before,
         )
-        found = self._letters.ids(bounded)
-        if self.plan.limit is None:
-            return found
-        known = self._replays.read(self.name)
-        return found[: max(self.plan.limit - int(known.get("sent") or 0), 0)]
+        return self._letters.ids(bounded)
 
     def _prepared(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
+        if self.plan.limit is None:
+            return self._sendable(ids)
+        sent = int(self._replays.read(self.name).get("sent") or 0)
+        return islice(self._sendable(ids), max(self.plan.limit - sent, 0))
+
+    def _sendable(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
         for letter_id in ids:
             letter = self._letters.find(letter_id)
             if letter is None or not letter.message:
