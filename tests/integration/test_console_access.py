@@ -30,7 +30,7 @@ from celery_platform import platform_task
 def greet(name: str) -> str:
     return f"hello {name}"
 """
-PAGES = ["queues", "breakers", "audit"]
+PAGES = ["queues", "breakers", "limits", "schedules", "calls", "audit"]
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,11 @@ def test_metrics_are_for_those_who_show_their_token_and_for_people(console):
 
 
 def test_unknown_pages_are_404(console):
-    assert console.visitor("vera").get("/platform/nothing").status_code == 404
+    viewer = console.visitor("vera")
+    assert viewer.get("/platform/nothing").status_code == 404
+    assert viewer.get("/platform/calls/nobody").status_code == 404
+    twin = viewer.get("/api/platform/calls/nobody")
+    assert (twin.status_code, twin.json()) == (404, {"error": "Nothing is known of this call"})
 
 
 def test_payloads_are_shown_only_to_those_with_the_right(console, deployment):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from celery_platform.celery_app import Platform
     from celery_platform.console.access import Roles
+    from celery_platform.transport.depths import Backlog, Depths
 
 __all__ = ["Desk"]
 
@@ -39,6 +41,22 @@ class Desk:
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="console"), repr=False
     )
+
+    _measuring: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _depths: Depths | None = field(default=None, repr=False)
+
+    def backlog(self) -> Backlog:
+        """
+        Measure the queues, over one connection that is kept.
+
+        Raises `StoreError`, or an error of the connection, when the broker cannot be reached.
+        """
+        from celery_platform.transport.depths import depths_of
+
+        with self._measuring:
+            if self._depths is None:
+                self._depths = depths_of(self.platform.app)
+            return self._depths.read(self.platform.router.queues)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """

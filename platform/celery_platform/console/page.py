@@ -29,6 +29,7 @@ __all__ = ["Deed", "Effect", "Fields", "Page", "Refusal"]
 
 _LONGEST_REASON = 500
 _TOLD = "platform_told"
+_SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 class Refusal(Exception):  # noqa: N818 - what it is: nothing went wrong
@@ -134,20 +135,21 @@ class Page(Gate, BaseHandler):
         """
         raise NotImplementedError
 
-    def observed(self) -> dict[str, Any]:
+    def observed(self, *path: str) -> dict[str, Any]:
         """
         Return what only Flower's own loop knows; `look` finds it in `seen`.
         """
+        del path
         return {}
 
     async def get(self, *path: str) -> None:
         """
         Show the page.
         """
-        self.seen = self.observed()
+        self.seen = self.observed(*path)
         try:
             shown = await self.desk.run(self._looked, *path)
-        except (StoreError, OSError) as error:
+        except (PlatformError, OSError) as error:
             self._show_outage(error)
             return
         if self.as_json:
@@ -251,12 +253,39 @@ class Page(Gate, BaseHandler):
         """
         return self.reverse_url("platform-static", name)
 
+    def call_url(self, call_id: str) -> str:
+        """
+        Return the address of a call's page.
+        """
+        return self.reverse_url("platform-call", call_id)
+
     @staticmethod
-    def time_of(at: float | None) -> str:
+    def day_of(text: str | None) -> str:
+        """
+        Return an ISO 8601 time as text (UTC), or nothing for nothing.
+        """
+        return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if text else ""
+
+    @staticmethod
+    def time_of(at: float | None, *, milliseconds: bool = False) -> str:
         """
         Return a Unix time in seconds as text (UTC), or nothing for nothing.
         """
-        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S") if at else ""
+        if not at:
+            return ""
+        text = datetime.fromtimestamp(at, UTC).isoformat(" ", "milliseconds" if milliseconds else "seconds")
+        return text.removesuffix("+00:00")
+
+    @staticmethod
+    def span_of(seconds: float | None) -> str:
+        """
+        Return a duration for people, or nothing for none.
+        """
+        if not seconds:
+            return ""
+        return next(
+            (f"{seconds / unit:.1f} {name}" for unit, name in _SPANS if seconds >= unit), f"{seconds * 1000:.0f} ms"
+        )
 
     def _told(self) -> tuple[int, str] | None:
         signed = self.get_secure_cookie(_TOLD)

@@ -13,8 +13,11 @@ from tornado.routing import URLSpec
 from celery_platform.console.access import Right
 from celery_platform.console.audit_page import AuditPage
 from celery_platform.console.breakers import BreakersPage
+from celery_platform.console.calls import CallPage, CallsPage
 from celery_platform.console.gate import Gate
+from celery_platform.console.limits import LimitsPage
 from celery_platform.console.queues import QueuesPage
+from celery_platform.console.schedules import SchedulesPage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +29,10 @@ __all__ = ["urls"]
 _PAGES: dict[str, type[Page]] = {
     "queues": QueuesPage,
     "breakers": BreakersPage,
+    "limits": LimitsPage,
+    "schedules": SchedulesPage,
+    "calls": CallsPage,
+    "calls/(.+)": CallPage,
     "audit": AuditPage,
 }
 
@@ -47,7 +54,7 @@ def urls() -> Iterator[URLSpec]:
     Yield our pages, their twins, and what browsers need for them.
     """
     for path, page in _PAGES.items():
-        name = f"platform-{path.partition('/')[0]}"
+        name = "platform-call" if page is CallPage else f"platform-{path}"
         yield URLSpec(f"/platform/{path}", page, name=name)
         yield URLSpec(f"/api/platform/{path}", page, {"as_json": True}, name=f"api-{name}")
     folder = Path(__file__).with_name("static")

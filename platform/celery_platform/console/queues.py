@@ -7,15 +7,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kombu.exceptions import ChannelError
-
 from celery_platform.clock import moment
 from celery_platform.console.page import Deed, Effect, Fields, Page
 
 if TYPE_CHECKING:
     from celery_platform.celery_app import Platform
 
-__all__ = ["QueuesPage", "depth_of"]
+__all__ = ["QueuesPage"]
 
 # Workers are asked what they consume at most so often, in seconds, and only while somebody looks.
 _ASKED_EVERY = 10.0
@@ -27,10 +25,11 @@ class QueuesPage(Page):
     template, title, tab = "queues.html", "Queues", "queues"
     _asked_at = float("-inf")
 
-    def observed(self) -> dict[str, Any]:
+    def observed(self, *path: str) -> dict[str, Any]:
         """
         Return the workers as Flower's events tell of them.
         """
+        del path
         flower: Any = self.application
         if time.monotonic() - QueuesPage._asked_at > _ASKED_EVERY:
             QueuesPage._asked_at = time.monotonic()
@@ -46,11 +45,13 @@ class QueuesPage(Page):
         del path
         platform, workers = self.desk.platform, self.seen["workers"]
         pauses = platform.guards.pauses()
-        depths = _depths(platform)
+        backlog = self.desk.backlog()
+        depths = {queue.name: queue for queue in backlog.queues}
         queues = [
             {
                 "name": name,
-                "depth": depths.get(name),
+                "depth": depths[name].depth,
+                "oldest": depths[name].oldest,
                 "workers": sum(name in worker["queues"] for worker in workers if worker["alive"]),
                 "paused": f"queue:{name}" in pauses,
                 "reason": pauses.get(f"queue:{name}", {}).get("reason", ""),
@@ -62,7 +63,9 @@ class QueuesPage(Page):
             "queues": queues,
             "workers": workers,
             "dead": platform.dead_letters.count(),
-            "waiting": sum(depth or 0 for depth in depths.values()),
+            "waiting": sum(queue.depth for queue in backlog.queues),
+            "delayed": backlog.delayed,
+            "leased": backlog.leased,
         }
 
 
@@ -80,26 +83,6 @@ def _worker(worker: Any, queues: list[str]) -> dict[str, Any]:
 
 def _consumed(info: dict[str, Any]) -> list[str]:
     return [queue["name"] for queue in info.get("active_queues") or ()]
-
-
-def _depths(platform: Platform) -> dict[str, int]:
-    with platform.app.connection_for_read() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
-        return {name: depth_of(connection, name) for name in platform.router.queues}
-
-
-def depth_of(connection: Any, queue: str) -> int:
-    """
-    Return how many calls wait in *queue*, on any broker; one that was never declared is empty.
-    """
-    channel = connection.channel()
-    try:
-        answer = channel.queue_declare(queue=queue, passive=True)
-    except (ChannelError, *connection.channel_errors):
-        return 0
-    else:
-        channel.close()
-    return int(answer.message_count)
 
 
 def _pause(platform: Platform, target: str, fields: Fields) -> Effect:
