@@ -21,7 +21,8 @@ def schedule_of(app: Any) -> list[Entry]:
     """
     app.loader.import_default_modules()
     found: list[Entry] = []
-    for name in app.platform.settings.tasks:
+    # The packages that are there: `beat/` may be missing.
+    for name in app.conf.include:
         entries = getattr(import_module(name), "schedule", ())
         strange = [item for item in entries if not isinstance(item, Entry)]
         if strange:
