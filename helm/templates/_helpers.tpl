@@ -23,11 +23,13 @@ app.kubernetes.io/component: {{ .part }}
 {{- merge $ours .root.Values.commonLabels | toYaml -}}
 {{- end -}}
 
+{{/* Name of the account of one part. */}}
 {{- define "celery-platform.serviceAccount" -}}
-{{- if .Values.serviceAccount.create -}}
-{{- .Values.serviceAccount.name | default (include "celery-platform.fullname" .) -}}
+{{- $account := .root.Values.serviceAccount -}}
+{{- if $account.create -}}
+{{- printf "%s-%s" ($account.name | default (include "celery-platform.fullname" .root)) .account -}}
 {{- else -}}
-{{- .Values.serviceAccount.name | default "default" -}}
+{{- $account.name | default "default" -}}
 {{- end -}}
 {{- end -}}
 
@@ -41,11 +43,25 @@ app.kubernetes.io/component: {{ .part }}
 {{- end -}}
 {{- end -}}
 
-{{/* What a pool has: `workers`, key by key replaced by the pool's own. Sprig's merge would lose a zero and a false. */}}
+{{/* What a pool has: `workers`, key by key replaced by the pool's own; `autoscaling` one level deeper. Sprig's merge would
+lose a zero and a false. */}}
 {{- define "celery-platform.pool" -}}
 {{- $pool := dict -}}
 {{- range $key, $value := .root.Values.workers }}{{ $_ := set $pool $key $value }}{{ end -}}
-{{- range $key, $value := .own }}{{ $_ := set $pool $key $value }}{{ end -}}
+{{- range $key, $value := .own }}{{ if ne $key "autoscaling" }}{{ $_ := set $pool $key $value }}{{ end }}{{ end -}}
+{{- $scaling := dict -}}
+{{- range $way, $common := .root.Values.workers.autoscaling -}}
+{{- $words := dict -}}
+{{- range $key, $value := $common }}{{ $_ := set $words $key $value }}{{ end -}}
+{{- range $key, $value := index ($.own.autoscaling | default dict) $way }}{{ $_ := set $words $key $value }}{{ end -}}
+{{- $_ := set $scaling $way $words -}}
+{{- end -}}
+{{- $_ := set $pool "autoscaling" $scaling -}}
+{{- /* What outlasts the hard time limit is killed anyway: nobody waits longer than that. */ -}}
+{{- $soft := .root.Values.settings.softShutdown -}}
+{{- if not (kindIs "invalid" $pool.softShutdown) }}{{ $soft = $pool.softShutdown }}{{ end -}}
+{{- if gt (float64 $soft) (float64 .root.Values.settings.timeLimit) }}{{ $soft = .root.Values.settings.timeLimit }}{{ end -}}
+{{- $_ := set $pool "grace" (add (ceil $soft) 15) -}}
 {{- toYaml $pool -}}
 {{- end -}}
 
@@ -64,25 +80,47 @@ app.kubernetes.io/component: {{ .part }}
 {{- end -}}
 {{- end -}}
 
-{{/* Environment of every container. */}}
-{{- define "celery-platform.env" -}}
-{{- range $name, $from := dict "BROKER" .Values.broker "RESULT" .Values.results "STATE" .Values.state }}
-{{- if $from.existingSecret }}
-- name: PLATFORM_{{ $name }}_URL
+{{/* A variable that is a key of a Secret: (dict "name" "PLATFORM_BROKER_URL" "from" .Values.broker). */}}
+{{- define "celery-platform.secret" -}}
+{{- if .from.existingSecret }}
+- name: {{ .name }}
   valueFrom:
     secretKeyRef:
-      name: {{ $from.existingSecret }}
-      key: {{ $from.key }}
+      name: {{ .from.existingSecret }}
+      key: {{ .from.key }}
 {{- end }}
+{{- end -}}
+
+{{/* Environment of every container: (dict "root" $ "pool" $pool), of which `pool` may be left out. */}}
+{{- define "celery-platform.env" -}}
+{{- $values := .root.Values -}}
+{{- $secrets := dict "BROKER_URL" $values.broker "RESULT_URL" $values.results "STATE_URL" $values.state -}}
+{{- $_ := set $secrets "ENCRYPTION_KEYS" $values.encryption -}}
+{{- $_ := set $secrets "SENTRY_DSN" $values.sentry -}}
+{{- if .database }}{{ $_ := set $secrets "DATABASE_URL" $values.database }}{{ end -}}
+{{- range $name, $from := $secrets }}
+{{- include "celery-platform.secret" (dict "name" (printf "PLATFORM_%s" $name) "from" $from) }}
 {{- end }}
-{{- range $key, $value := .Values.settings }}
+{{- $settings := dict -}}
+{{- range $key, $value := $values.settings }}{{ $_ := set $settings $key $value }}{{ end -}}
+{{- with .pool -}}
+{{- if not (kindIs "invalid" .softShutdown) }}{{ $_ := set $settings "softShutdown" .softShutdown }}{{ end -}}
+{{- if .memoryLimit }}{{ $_ := set $settings "memoryLimit" .memoryLimit }}{{ end -}}
+{{- end -}}
+{{- range $key, $value := $settings }}
 {{- $text := include "celery-platform.setting" $value }}
 {{- if $text }}
 - name: PLATFORM_{{ $key | snakecase | upper }}
   value: {{ $text | quote }}
 {{- end }}
 {{- end }}
-{{- with .Values.extraEnv }}
+{{- if not .portless }}
+- name: PLATFORM_HEALTH_PORT
+  value: "8080"
+- name: PLATFORM_METRICS_PORT
+  value: "9100"
+{{- end }}
+{{- with $values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -103,15 +141,56 @@ envFrom:
 volumeMounts:
   - name: tmp
     mountPath: /tmp
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
-{{/* What every pod has, beside its containers. */}}
+{{/* Ports and probes of a container whose main process answers to them. Nothing is asked of a server: an outage of the
+broker makes pods not ready, and restarts none. */}}
+{{- define "celery-platform.probes" -}}
+ports:
+  - name: health
+    containerPort: 8080
+  - name: metrics
+    containerPort: 9100
+startupProbe:
+  httpGet: {path: /startup, port: health}
+  periodSeconds: 2
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /live, port: health}
+  periodSeconds: 5
+  timeoutSeconds: 3
+  failureThreshold: 3
+readinessProbe:
+  httpGet: {path: /ready, port: health}
+  periodSeconds: 5
+  timeoutSeconds: 3
+  failureThreshold: 2
+{{- end -}}
+
+{{/* Labels and annotations of a pod. The checksum replaces pods when the settings, which are in their environment,
+change elsewhere too: in the hook's objects and in what `extraObjects` makes. */}}
+{{- define "celery-platform.podMetadata" -}}
+labels:
+  {{- include "celery-platform.labels" . | nindent 2 }}
+annotations:
+  checksum/settings: {{ list .root.Values.settings .root.Values.extraObjects | toJson | sha256sum }}
+  {{- with .root.Values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* What every pod has, beside its containers: (dict "root" $ "account" "worker"). */}}
 {{- define "celery-platform.pod" -}}
-serviceAccountName: {{ include "celery-platform.serviceAccount" . }}
+{{- with .account }}
+serviceAccountName: {{ include "celery-platform.serviceAccount" $ }}
+{{- end }}
 automountServiceAccountToken: false
 # A Service called "flower" would become FLOWER_PORT=tcp://… in every pod, and Flower reads that.
 enableServiceLinks: false
-{{- with .Values.imagePullSecrets }}
+{{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -125,5 +204,47 @@ securityContext:
 volumes:
   - name: tmp
     emptyDir:
-      sizeLimit: {{ .Values.tmpSizeLimit }}
+      sizeLimit: {{ .root.Values.tmpSizeLimit }}
+  {{- with .root.Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* Spreads the pods of one part over nodes and zones, softly. */}}
+{{- define "celery-platform.spread" -}}
+topologySpreadConstraints:
+  {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ $key }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "celery-platform.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end -}}
+
+{{/* Queues of a pool as a pattern of PromQL. */}}
+{{- define "celery-platform.queuePattern" -}}
+{{- range $index, $queue := . }}{{ if $index }}|{{ end }}{{ regexQuoteMeta $queue | replace "\\" "\\\\" }}{{ end -}}
+{{- end -}}
+
+{{/* Up at once, down slowly: a pod that goes gives its calls time to end. */}}
+{{- define "celery-platform.behavior" -}}
+behavior:
+  scaleUp:
+    stabilizationWindowSeconds: 0
+  scaleDown:
+    stabilizationWindowSeconds: 300
+    policies:
+      - {type: Percent, value: 25, periodSeconds: 60}
+{{- end -}}
+
+{{/* Queries of PromQL over the exporter's metrics, for queues such as `queue_name=~"a|b"`. */}}
+{{- define "celery-platform.workQuery" -}}
+(sum(celery_queue_length{ {{- . -}} } unless on (queue_name) platform_queue_paused{ {{- . -}} } == 1) or vector(0))
+* (sum(rate(celery_task_runtime_sum[10m])) / (sum(rate(celery_task_runtime_count[10m])) > 0) or vector(1))
+{{- end -}}
+{{- define "celery-platform.ageQuery" -}}
+max(platform_queue_oldest_age_seconds{ {{- . -}} } unless on (queue_name) platform_queue_paused{ {{- . -}} } == 1)
+or vector(0)
 {{- end -}}

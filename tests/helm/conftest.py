@@ -26,7 +26,7 @@ ALL: dict[str, Any] = {
     "state": {"existingSecret": "state", "key": "state-url"},
     "results": {"existingSecret": "results"},
     "settings": {
-        "queues": ["billing", "reports"],
+        "queues": ["billing", "reports", "images"],
         "routes": {"billing.*": "billing:high"},
         "softShutdown": 90,
         "maxPayloadBytes": 1_048_576,
@@ -36,17 +36,46 @@ ALL: dict[str, Any] = {
     "workers": {"priorityClassName": "steady", "nodeSelector": {"kind": "work"}, "tolerations": [{"key": "work"}]},
     "pools": {
         "billing": {"queues": ["billing"], "replicas": 3, "concurrency": 8},
-        "reports": {"queues": ["reports"], "pool": "threads", "extraArgs": ["--max-tasks-per-child=100"]},
+        "reports": {"queues": ["reports"], "pool": "threads", "extraArgs": ["--without-gossip"]},
+        "images": {
+            "queues": ["images"],
+            "softShutdown": 600,
+            "memoryLimit": 300,
+            "autoscaling": {"keda": {"enabled": True, "min": 0, "max": 7}},
+        },
     },
     "database": {"existingSecret": "database"},
     "beat": {"enabled": True},
-    "flower": {"enabled": True, "auth": {"existingSecret": "flower"}},
+    "encryption": {"existingSecret": "encryption"},
+    "sentry": {"existingSecret": "sentry"},
+    "externalSecrets": {"enabled": True, "storeName": "vault", "secrets": {"broker": {"url": "prod/broker"}}},
+    "flower": {
+        "enabled": True,
+        "auth": {"existingSecret": "flower"},
+        "ingress": {"enabled": True, "host": "tasks.example", "tlsSecret": "tls", "className": "nginx"},
+        "httpRoute": {"enabled": True, "hostnames": ["tasks.example"], "parentRefs": [{"name": "public"}]},
+    },
+    "exporter": {"enabled": True},
+    "metrics": {
+        "prometheusUrl": "http://prometheus.monitoring:9090",
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboards": {"enabled": True},
+    },
+    "extraVolumes": [{"name": "data", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "data", "mountPath": "/data"}],
+    "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
     "extraEnv": [{"name": "TASKS_LOG_FOLDER", "value": "/tmp/logs"}],
     "extraEnvFrom": [{"secretRef": {"name": "stripe"}}],
     "commonLabels": {"team": "billing"},
     "podAnnotations": {"example/rollout": "1"},
     "serviceAccount": {"annotations": {"example/role": "billing"}},
-    "networkPolicy": {"enabled": True, "flowerFrom": [{"namespaceSelector": {"matchLabels": {"kind": "proxy"}}}]},
+    "networkPolicy": {
+        "enabled": True,
+        "flowerFrom": [{"namespaceSelector": {"matchLabels": {"kind": "proxy"}}}],
+        "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kind": "monitoring"}}}],
+        "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}],
+    },
 }
 
 

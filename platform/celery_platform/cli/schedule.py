@@ -255,6 +255,17 @@ def lint(ctx: click.Context, *, as_json: bool) -> None:
 
 
 @schedule.command()
+@click.pass_context
+@guarded
+def migrate(ctx: click.Context) -> None:
+    """
+    Bring the tables up to date and exit; beat does so itself when it starts.
+    """
+    _opened(ctx)
+    click.echo("The tables of the schedules are up to date.")
+
+
+@schedule.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8788, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option("--user", help="Let this user in with the password in PLATFORM_ADMIN_PASSWORD.")
