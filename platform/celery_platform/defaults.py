@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu import Exchange, Queue
 
+from celery_platform.machine import usable_cpus
 from celery_platform.routing import DEAD_EXCHANGE, DEFAULT_QUEUE, PLAIN_QUEUE, REDIS_STEPS
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ def configuration(settings: Settings, queues: Sequence[str], *, broker_url: str,
         "task_default_delivery_mode": "persistent",
         "task_send_sent_event": False,
         "worker_send_task_events": True,
+        "worker_concurrency": usable_cpus(),
+        # In KiB. A process that has grown this far is replaced between two calls, before it meets its limit.
+        "worker_max_memory_per_child": settings.memory_limit and settings.memory_limit * 1024 * 8 // 10,
         "beat_scheduler": "celery_platform.beat.scheduler:PlatformScheduler",
         # On Redis the lease outlives the connection: cancelling would only repeat work.
         "worker_cancel_long_running_tasks_on_connection_loss": settings.broker_kind != "redis",

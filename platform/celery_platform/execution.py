@@ -153,11 +153,14 @@ def _asked_to_wait(call: Call, verdict: RetryAfter, backoff: Backoff | None, clo
     return Retrying(backoff.delay(call.attempt, asked=verdict.delay), verdict)
 
 
+_REASONS: dict[type[Exception], str] = {AttemptTimedOut: "timeout", MemoryError: "oom"}
+
+
 def _failed(call: Call, error: Exception, backoff: Backoff | None, clock: Clock) -> Outcome:
     if isinstance(error, PayloadInvalid):
         return Buried("invalid", error)
     rule = backoff.rule_for(error) if backoff is not None else None
-    over = "timeout" if isinstance(error, AttemptTimedOut) else "exhausted"
+    over = next((word for kind, word in _REASONS.items() if isinstance(error, kind)), "exhausted")
     if rule is None:
         return Buried("rejected" if backoff is not None and over == "exhausted" else over, error)
     now = clock.now()

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     max_payload_bytes: int = Field(262_144, ge=1_024, description="Largest body of a call.")
     publish_timeout: float = Field(10.0, gt=0, le=300, description="Longest time `delay()` may take, in seconds.")
     time_limit: float | None = Field(3_600.0, gt=0, description="Hard time limit of a task without `timeout`.")
+    memory_limit: int | None = Field(None, ge=64, description="Memory of one pool process, in MiB.")
     lease: float = Field(30.0, ge=1, le=3600, description="How long a silent worker keeps its calls.")
     unknown_ttl: float = Field(86_400.0, gt=0, description="How long a call of an unknown task waits for a worker.")
     dead_letter_ttl: float = Field(2_592_000.0, gt=0, description="How long a dead letter is kept.")

@@ -83,9 +83,7 @@ def test_a_call_whose_workers_all_die_ends_as_one_dead_letter(team):
     assert len(team.letters()) == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("glutton", "exhausted"), ("quitter", "exhausted"), ("endless", "timeout")]
-)
+@pytest.mark.parametrize(("name", "reason"), [("glutton", "oom"), ("quitter", "exhausted"), ("endless", "timeout")])
 def test_a_call_that_would_end_or_hang_its_worker_is_one_failed_attempt(team, name, reason):
     worker = team.deployment.worker("-c", "2")
     call, calls = neighbours_of(team, lambda: getattr(team.tasks, name).delay("z"))

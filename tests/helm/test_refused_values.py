@@ -148,7 +148,13 @@ def test_everything_switched_on_is_no_contradiction(install):
     "name",
     [
         *(f"PLATFORM_{name}" for name in ("BROKER_URL", "STATE_URL", "RESULT_URL", "DATABASE_URL", "ENCRYPTION_KEYS")),
-        *("PLATFORM_SENTRY_DSN", "PLATFORM_ADMIN_SECRET_KEY", "PLATFORM_ADMIN_PASSWORD", "FLOWER_BASIC_AUTH"),
+        *(
+            "PLATFORM_SENTRY_DSN",
+            "PLATFORM_ADMIN_SECRET_KEY",
+            "PLATFORM_ADMIN_PASSWORD",
+            "PLATFORM_CONSOLE_METRICS_TOKEN",
+            "FLOWER_BASIC_AUTH",
+        ),
     ],
 )
 def test_no_secret_of_the_platform_can_be_written_in_clear(refusal, name):

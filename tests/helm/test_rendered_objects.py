@@ -26,7 +26,15 @@ PARTS = [*WORKERS, *(f"-{part}" for part in OTHERS)]
 #: The values files of the chart, and what stands for all there is.
 FILES = {file.stem: yaml.safe_load(file.read_text()) for file in sorted((CHART / "ci").glob("*.yaml"))}
 VALUES = {"least": LEAST, "all": ALL, **FILES}
-SECRETS = {"broker_url", "state_url", "result_url", "database_url", "encryption_keys", "sentry_dsn"}
+SECRETS = {
+    "broker_url",
+    "state_url",
+    "result_url",
+    "database_url",
+    "encryption_keys",
+    "sentry_dsn",
+    "console_metrics_token",
+}
 #: What the chart sets itself.
 OWN = {"health_port", "metrics_port", "memory_limit"}
 # The admin of the schedules runs on an operator's machine, and the embedded server is not for clusters.
@@ -205,7 +213,10 @@ def test_what_shows_schedules_gets_the_database_and_a_second_beat_stands_by(inst
     assert install({"beat": {"replicas": 1}}, base=ALL).one("Deployment", "-beat")["spec"]["replicas"] == 1
 
 
-def test_flower_asks_for_a_password_from_a_secret(everything):
+def test_flower_asks_for_a_password_from_a_secret(install, everything):
+    token = {"metricsToken": {"existingSecret": "scraper"}}
+    environment = install({"flower": token}, base=ALL).environment("-flower")
+    assert environment["PLATFORM_CONSOLE_METRICS_TOKEN"] == {"secretKeyRef": {"name": "scraper", "key": "token"}}
     assert everything.environment("-flower")["FLOWER_BASIC_AUTH"] == {
         "secretKeyRef": {"name": "flower", "key": "basicAuth"}
     }

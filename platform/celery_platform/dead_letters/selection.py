@@ -16,7 +16,7 @@ __all__ = ["REASONS", "Selection"]
 
 REASONS = (
     "exhausted", "rejected", "poison", "expired", "unknown_task", "undecodable", "invalid", "timeout", "deadline",
-    "discarded_by_policy",
+    "discarded_by_policy", "oom",
 )  # fmt: skip
 
 

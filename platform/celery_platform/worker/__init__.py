@@ -18,11 +18,22 @@ def install(app: PlatformCelery) -> None:
     """
     import celery_platform.worker.control  # noqa: F401 - the command registers itself
     from celery_platform.beat import runs
-    from celery_platform.worker import casualties, checks, dead_exchange, pauses, pools, pulse, replays, shutdown
+    from celery_platform.worker import (
+        casualties,
+        checks,
+        dead_exchange,
+        limits,
+        pauses,
+        pools,
+        pulse,
+        replays,
+        shutdown,
+    )
 
     app.steps["worker"].add(checks.StartUpChecks)
     app.steps["worker"].add(pulse.Probes)
     pools.install(default=False)
+    limits.install(app)
     shutdown.install(app)
     runs.install(app)
     replays.install(app)

@@ -83,7 +83,7 @@ class PlatformRequest(Request):
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, MemoryError):
             # Celery would raise it here, and the worker would end.
-            if self._bury("exhausted", error):
+            if self._bury("oom", error):
                 self._end(error, exc_info, store=not return_ok)
             else:
                 task_ready(self)
