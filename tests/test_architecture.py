@@ -68,13 +68,16 @@ def test_the_public_names_are_these_and_no_others():
         "PII",
         "Platform",
         "RateLimit",
+        "Retention",
         "RetryAfter",
         "RetryBudget",
         "Secret",
         "Snooze",
         "app",
         "current_call",
+        "on_dead",
         "platform_task",
+        "upcast",
     ]
 
 

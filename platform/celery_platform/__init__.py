@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from celery_platform.celery_app import Platform
     from celery_platform.celery_app import PlatformCelery as _PlatformCelery
     from celery_platform.current import current_call
+    from celery_platform.dead_letters import on_dead
     from celery_platform.decorator import platform_task
     from celery_platform.guards.circuit_breaker import CircuitBreaker
     from celery_platform.guards.idempotency import Idempotency
     from celery_platform.guards.limits import ConcurrencyLimit, RateLimit, RetryBudget
     from celery_platform.outcomes import Dead, Discard, RetryAfter, Snooze
     from celery_platform.payload import PII, Secret
+    from celery_platform.policy import Retention
+    from celery_platform.upcasting import upcast
 
     app: _PlatformCelery
 
@@ -34,13 +37,16 @@ __all__ = [
     "Idempotency",
     "Platform",
     "RateLimit",
+    "Retention",
     "RetryAfter",
     "RetryBudget",
     "Secret",
     "Snooze",
     "app",
     "current_call",
+    "on_dead",
     "platform_task",
+    "upcast",
 ]
 
 _HOMES = {
@@ -53,12 +59,15 @@ _HOMES = {
     "Idempotency": "guards.idempotency",
     "Platform": "celery_app",
     "RateLimit": "guards.limits",
+    "Retention": "policy",
     "RetryAfter": "outcomes",
     "RetryBudget": "guards.limits",
     "Secret": "payload",
     "Snooze": "outcomes",
     "current_call": "current",
+    "on_dead": "dead_letters",
     "platform_task": "decorator",
+    "upcast": "upcasting",
 }
 
 

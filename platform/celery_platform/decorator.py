@@ -17,7 +17,7 @@ from celery_platform.policy import HARD_LIMIT_GRACE, TaskPolicy, check_options
 from celery_platform.task import PlatformTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
     from typing import Literal
 
@@ -116,6 +116,9 @@ def _task_of(
         named["aliases"] = tuple(named["aliases"])
     policy = TaskPolicy.of(task, router=platform.router, **named)
     check_options(task, options, policy, _WORDS)
+    # Asked for by its public name, Celery would finalise the app in the midst of its imports.
+    tasks: Any = vars(app)["_tasks"]
+    _check_names(task, policy.aliases, tasks)
     contract = Contract.of(body, bind, task=task, encode=dumps)
     if policy.timeout is not None:
         options |= {"soft_time_limit": policy.timeout, "time_limit": policy.timeout + HARD_LIMIT_GRACE}
@@ -136,6 +139,21 @@ def _task_of(
         policy=policy,
         platform=platform,
         guarded=guarded,
+        upcasters={},
         **options,
     )
+    for alias in policy.aliases:
+        tasks[alias] = made
+    # What is registered last names the task in the logs.
+    tasks[task] = tasks.pop(task)
     return made
+
+
+def _check_names(task: str, aliases: Sequence[str], tasks: Mapping[str, Any]) -> None:
+    known = tasks.get(task)
+    if known is not None and known.name != task:
+        raise PolicyError(f"{task}: the name is an alias of {known.name}. Drop the alias there, or rename this task.")
+    for alias in aliases:
+        other = tasks.get(alias)
+        if other is not None and other.name != task:
+            raise PolicyError(f"{task}: aliases holds {alias!r}, which is {other.name}. Name only what is gone.")

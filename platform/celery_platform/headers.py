@@ -18,6 +18,7 @@ header                      value
 ``platform_replay``         the name of the replay that sent it
 ``platform_schema``         version of the payload; 1 when it is missing
 ``platform_parked_since``   Unix time (s) since when no worker that looked knew the task or its version
+``platform_parked_from``    the queue it was in then
 ==========================  =========================================================================
 """
 
@@ -47,6 +48,7 @@ __all__ = [
     "FIRST_FAILED_AT",
     "HISTORY",
     "LINEAGE",
+    "PARKED_FROM",
     "PARKED_SINCE",
     "READY_AT",
     "REPLAY",
@@ -75,6 +77,7 @@ LINEAGE = "platform_lineage"
 REPLAY = "platform_replay"
 SCHEMA = "platform_schema"
 PARKED_SINCE = "platform_parked_since"
+PARKED_FROM = "platform_parked_from"
 
 _LONGEST_HISTORY = 16_384
 
@@ -114,14 +117,18 @@ def carried(headers: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (headers or {}).items() if not name.startswith("x-")}
 
 
-def first_headers(given: Mapping[str, Any] | None, deadline: float | None) -> dict[str, Any]:
+def first_headers(given: Mapping[str, Any] | None, deadline: float | None, version: int = 1) -> dict[str, Any]:
     """
     Return the headers of a call that is published now and may take *deadline* seconds; what is *given* stands.
+
+    *version* is that of its payload.
     """
     now = SYSTEM.now()
     headers = {ENQUEUED_AT: now, **(given or {})}
     if deadline is not None:
         headers.setdefault(DEADLINE, now + deadline)
+    if version > 1:
+        headers.setdefault(SCHEMA, version)
     return headers
 
 

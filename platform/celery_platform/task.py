@@ -50,6 +50,7 @@ from celery_platform.outcomes import Buried, Call, Deferred, Retrying, Skipped, 
 from celery_platform.payload import check_size, scrub, scrub_text
 from celery_platform.routing import PLAIN_QUEUE, priority_number
 from celery_platform.transport.publishing import PublishFailed, give_up
+from celery_platform.upcasting import bring_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +80,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
     policy: TaskPolicy
     platform: Platform
     guarded: GuardAdmission | None = None
+    upcasters: dict[int, Any]
 
     # Attempts are counted by the retry policy; Celery's own count stays out of the way.
     max_retries = None
@@ -108,7 +110,8 @@ class PlatformTask(Task[P, R], Generic[P, R]):
         if self.platform.settings.broker_kind == "amqp" and (wait := _wait_of(options)):
             # RabbitMQ delays by whole seconds, and Celery refuses a part of one.
             options["countdown"], options["eta"] = ceil(wait), None
-        options["headers"] = headers = first_headers(options.get("headers"), self.policy.deadline)
+        policy = self.policy
+        options["headers"] = headers = first_headers(options.get("headers"), policy.deadline, policy.version)
         claimed = self._claim(wire_args, wire_kwargs, options)
         if claimed is not None and claimed.verdict not in {"new", "unclaimed"}:
             return self._duplicate(claimed, options)
@@ -171,15 +174,20 @@ class PlatformTask(Task[P, R], Generic[P, R]):
                 return self.run(*args, **kwargs)
         if not runs.may_run(self.platform.state, request):
             raise Ignore("another copy of this firing's message was first")
+        stale = bring_up(self, request)
         call = call_from(self.name, request)
+        if stale is not None:
+            return self._settled(call, Buried("invalid", stale), 0.0)
         started = time.monotonic()
         admission = None if request.is_eager else self.guarded or BoardAdmission(self.name, self.platform.board)
         with running(RunningCall(call, self._reporter())):
-            outcome = execute(call, lambda: self._body(args, kwargs), admission=admission, backoff=self.policy.retry)
+            outcome = execute(
+                call, lambda: self._body(call.args, dict(call.kwargs)), admission=admission, backoff=self.policy.retry
+            )
         if admission is not None and isinstance(outcome, Buried) and outcome.reason == "deadline":
             admission.unclaim(call.id, call.args, call.kwargs)
         if self.contract.private:
-            outcome = self._scrubbed(outcome, args, kwargs)
+            outcome = self._scrubbed(outcome, call.args, dict(call.kwargs))
         return self._settled(call, outcome, time.monotonic() - started)
 
     def _body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -39,6 +39,7 @@ class HostileTeam:
             "PLATFORM_BROKER_URL": broker,
             "PLATFORM_STATE_URL": state,
             "PLATFORM_TASKS": module,
+            "PLATFORM_UNKNOWN_TTL": "0.05",
             "LEDGER": str(self.ledger),
             **settings,
         }

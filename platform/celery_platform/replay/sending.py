@@ -24,7 +24,7 @@ __all__ = ["publish", "queue_for", "slim"]
 # What a call has behind it and a replay starts without. An end by the clock is set anew, or lifted.
 _FORGOTTEN = (
     names.FAILURES, names.DEFERRALS, names.FIRST_FAILED_AT, names.DELAY, names.HISTORY, names.PARKED_SINCE,
-    names.DEATHS, names.REPLAY, names.DEADLINE, COPY, "compression", "eta", "expires",
+    names.PARKED_FROM,    names.DEATHS, names.REPLAY, names.DEADLINE, COPY, "compression", "eta", "expires",
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def _headers(letter: DeadLetter, given: Mapping[str, Any], call_id: str) -> dict
     deadline, enqueued = given.get(names.DEADLINE), given.get(names.ENQUEUED_AT)
     if isinstance(deadline, (int, float)) and isinstance(enqueued, (int, float)):
         told[names.DEADLINE] = now + deadline - enqueued
-    told[names.ENQUEUED_AT] = now
+    told[names.ENQUEUED_AT] = told[names.READY_AT] = now
     told[names.LINEAGE] = [*letter.lineage, letter.id]
     told[COPY] = secrets.token_hex(8)
     return told

@@ -15,11 +15,12 @@ from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
 from kombu.exceptions import ContentDisallowed
 
-from celery_platform.errors import QueueMismatch, StoreError
-from celery_platform.headers import queue_of
+from celery_platform.errors import PublishError, QueueMismatch, StoreError
+from celery_platform.headers import PARKED_FROM, queue_of
 from celery_platform.transport import topology
 from celery_platform.worker.dead_exchange import bytes_of, properties_of
 from celery_platform.worker.letters import Remains, bury
+from celery_platform.worker.parking import park, too_new
 from celery_platform.worker.pulse import vitals_of
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ class PlatformConsumer(Consumer):
         def on_task_received(message: Any) -> Any:
             if fault := fault_of(message):
                 return self._refuse(message, fault)
+            if why := too_new(message.headers, self.app.tasks):
+                return self._wait(message, message.headers, why)
             try:
                 return receive(message)
             except (TypeError, ValueError, LookupError, AttributeError) as error:
@@ -166,13 +169,30 @@ class PlatformConsumer(Consumer):
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002
         """
-        Bury a call of a task that this worker does not have.
+        Let a call wait whose task this worker does not have, and bury it when nobody has had it for long.
         """
         fields = message.headers if "task" in message.headers else message.payload
         name = fields["task"]
-        known = "Is its module among PLATFORM_TASKS, and this worker as new as the producer?"
-        self._refuse(message, Fault("unknown_task", f"No task {name!r} is registered here. {known}"), exc)
+        self._wait(message, fields, f"No task {name!r} is registered here", exc)
         signals.task_unknown.send(sender=self, message=message, exc=exc, name=name, id=fields.get("id"))
+
+    def _wait(self, message: Any, fields: Any, why: str, exc: Exception | None = None) -> None:
+        name = str(fields["task"])
+        try:
+            waits = park(self.app, message, self._queue_of(message), name, str(fields.get("id")), why)
+        except PublishError as error:
+            logger.warning("A call of %s could not be parked, trying again: %s", name, error)
+            self.timer.call_after(_AGAIN, self.call_soon, (self._wait, message, fields, why, exc))
+            return
+        if waits:
+            message.ack_log_error(logger, self.connection_errors)
+            return
+        known = "Is its module among PLATFORM_TASKS, and this worker as new as the producer?"
+        self._refuse(message, Fault("unknown_task", f"{why}. {known}"), exc)
+
+    def _queue_of(self, message: Any) -> str | None:
+        delivery = getattr(message, "delivery", None)
+        return delivery.queue if delivery else queue_of(message.delivery_info.get("routing_key"))
 
     def _refuse(self, message: Any, fault: Fault, exc: Exception | None = None) -> None:
         self._bury(message, self._remains(message, fault))
@@ -186,7 +206,7 @@ class PlatformConsumer(Consumer):
         return Remains(
             reason=fault.reason,
             error=fault.error,
-            queue=delivery.queue if delivery else queue_of(message.delivery_info.get("routing_key")),
+            queue=headers.get(PARKED_FROM) or self._queue_of(message),
             raw=delivery.raw if delivery else bytes_of(message),
             headers=headers,
             properties={} if delivery else properties_of(message),
