@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from celery_platform import defaults, outcomes
+from celery_platform.dead_letters import REASONS
 from celery_platform.errors import PlatformError
 from celery_platform.routing import Router
 from celery_platform.settings import Settings
@@ -139,6 +140,11 @@ def test_the_lifecycle_page_names_every_outcome_and_every_reason_of_a_dead_lette
     assert reasons
     assert [name for name in names if f"`{name}`" not in page] == []
     assert all(hasattr(outcomes, name) for name in names[:5])
+
+
+def test_the_page_of_dead_letters_names_every_reason_that_can_be_asked_for():
+    page = (ROOT / "docs/dead_letters.md").read_text()
+    assert [reason for reason in REASONS if f"| `{reason}` |" not in page] == []
 
 
 def test_the_retries_page_states_the_formula_of_the_backoff_module():

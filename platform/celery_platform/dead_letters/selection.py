@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["REASONS", "Selection"]
 
 REASONS = (
-    "exhausted", "rejected", "poison", "expired", "unknown_task", "undecodable", "invalid", "timeout", "oom", "deadline",
+    "exhausted", "rejected", "poison", "expired", "unknown_task", "undecodable", "invalid", "timeout", "deadline",
     "discarded_by_policy", "oom",
 )  # fmt: skip
 
