@@ -22,6 +22,7 @@ __all__ = [
     "LazyCommand",
     "breakers",
     "cancel",
+    "compat",
     "dead",
     "embedded",
     "explain",
@@ -29,6 +30,7 @@ __all__ = [
     "limits",
     "locks",
     "pause",
+    "registry",
     "resume",
     "route",
     "schedule",
@@ -90,6 +92,8 @@ def _command(name: str, short_help: str, home: str = "") -> LazyCommand:
 
 settings = _command("settings", "List every setting of the platform with its source.")
 route = _command("route", "Explain where a call would go.")
+compat = _command("compat", "Compare the tasks of two versions; fail when calls on their way would break.")
+registry = _command("registry", "List the tasks of this code, or export what they take.", "compat")
 dead = _command("dead", "Look at dead letters, change them, send them again.")
 schedule = _command("schedule", "Look at the schedules and steer them.")
 embedded = _command("embedded", "Start, stop or show the embedded Redis of this folder.")
