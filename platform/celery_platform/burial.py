@@ -163,7 +163,9 @@ def tell(call: Call, outcome: Outcome, runtime: float) -> None:
             events.emit(events.CallSucceeded(**names, attempt=call.attempt, runtime=runtime))
         case Deferred():
             events.emit(
-                events.CallDeferred(**names, deferrals=call.deferrals + 1, delay=outcome.delay, reason=outcome.reason)
+                events.CallDeferred(
+                    **names, deferrals=call.deferrals + 1, delay=outcome.delay, reason=outcome.reason, by=outcome.by
+                )
             )
         case Retrying():
             events.emit(

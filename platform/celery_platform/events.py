@@ -32,6 +32,7 @@ __all__ = [
     "GroupAppeared",
     "GuardsUnreachable",
     "Hook",
+    "LeaseTakenOver",
     "LettersTruncated",
     "LimitPassed",
     "ScheduleEvent",
@@ -69,11 +70,12 @@ class CallSucceeded(CallEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDeferred(CallEvent):
-    """The call waits *delay* seconds for *reason*; no attempt was spent."""
+    """The call waits *delay* seconds for *reason*, which is *by*'s; no attempt was spent."""
 
     deferrals: int
     delay: float
     reason: str
+    by: str = "snooze"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +210,16 @@ class EntryOverdue(ScheduleEvent):
     """No firing of the entry had succeeded by *deadline* (ISO 8601)."""
 
     deadline: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTakenOver(CallEvent):
+    """*messages* of the dead consumer *holder* are in their queues again; this is about no call in particular."""
+
+    call_id: str = ""
+    task: str = ""
+    holder: str
+    messages: int
 
 
 class Hook(Protocol):

@@ -89,10 +89,11 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The call waits *delay* seconds for *reason*, without spending an attempt."""
+    """The call waits *delay* seconds for *reason*, without spending an attempt; *by* is the guard, or `snooze`."""
 
     delay: float
     reason: str
+    by: str = "snooze"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from kombu.utils.json import dumps as kombu_dumps
 from celery_platform import burial, events
 from celery_platform.beat import runs
 from celery_platform.current import RunningCall, current_or_none, running
+from celery_platform.endings import Deferral, Discarded
 from celery_platform.errors import IdempotencyConflict, PayloadInvalid
 from celery_platform.execution import AttemptExited, AttemptTimedOut, execute, is_order
 from celery_platform.guards.board import BoardAdmission
@@ -215,7 +216,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
                 return outcome.value  # type: ignore[no-any-return]
             case Deferred():
                 self._publish_again(call, outcome)
-                raise Ignore(outcome.reason)
+                raise Deferral(outcome.reason, outcome.by)
             case Retrying():
                 if isinstance(outcome.error, Retry):
                     raise outcome.error
@@ -240,7 +241,7 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             self.send_event("task-revoked", terminated=False, signum=None, expired=False)
             runs.ended(self.platform.state, self.request, "discarded")
             self.request.update({"discarded": True})
-        raise Ignore(f"discarded: {outcome.reason}")
+        raise Discarded(f"discarded: {outcome.reason}")
 
     def _publish_again(self, call: Call, outcome: Deferred | Retrying) -> Signature[Any]:
         request = self.request

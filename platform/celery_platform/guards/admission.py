@@ -194,7 +194,7 @@ class GuardAdmission:
         if self.guards.idempotency is not None or cautious:
             self._tell_outage(call.id, "defer", error)
             wait = min(2.0 ** min(call.deferrals, 5), _LONGEST_WAIT) * (0.75 + random.random() / 2)  # noqa: S311
-            return Deferred(wait, "the guards' store cannot be reached")
+            return Deferred(wait, "the guards' store cannot be reached", "store")
         self._tell_outage(call.id, "allow", error)
         return self._ticket(Ticket(self.state, self.state, request, None, self._clock))
 

@@ -91,7 +91,7 @@ class BoardAdmission:
         pauses = self.board.pauses()
         for subject in (f"task:{self.task}", f"queue:{call.queue}"):
             if subject in pauses:
-                return Deferred(self._wait(call), sentence("pause", subject, str(pauses[subject]["reason"])))
+                return Deferred(self._wait(call), sentence("pause", subject, str(pauses[subject]["reason"])), "pause")
         state = self.board.state
         ticket = Ticket(state, state, Request(call.id, self.task, "", ()), None)
         running = current_or_none()

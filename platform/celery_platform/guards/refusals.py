@@ -46,7 +46,7 @@ def outcome_of(
             return _by_breaker(refused, breaker, values, dump)
         case "rate" | "concurrency" | "budget":
             return _by_limit(call, refused, guards)
-    return Deferred(refused.delay, sentence(refused.guard, refused.id, refused.why))
+    return Deferred(refused.delay, sentence(refused.guard, refused.id, refused.why), refused.guard)
 
 
 def sentence(guard: str, name: str, why: str) -> str:
@@ -72,7 +72,7 @@ def mismatch(task: str, key: str, holder: str) -> IdempotencyMismatch:
 
 def _by_key(call: Call, refused: Refused) -> Skipped | Deferred | Buried:
     if refused.waits:
-        return Deferred(refused.delay, sentence("idempotency", refused.id, refused.why))
+        return Deferred(refused.delay, sentence("idempotency", refused.id, refused.why), "idempotency")
     if refused.why == "done":
         value = None if refused.result is None else json.loads(refused.result)
         return Skipped(f"already done by {refused.holder}", value=value)
@@ -88,7 +88,7 @@ def _by_breaker(
 ) -> Skipped | Deferred | Buried:
     told = sentence("breaker", refused.id, refused.why)
     if breaker.policy == "park":
-        return Deferred(refused.delay, told)
+        return Deferred(refused.delay, told, "breaker")
     if breaker.policy == "drop":
         return Skipped(told, discarded=True)
     if breaker.fallback is not None:
@@ -112,4 +112,4 @@ def _by_limit(call: Call, refused: Refused, guards: Guards) -> Skipped | Deferre
         )
         error.retry_after = refused.delay
         return Buried("limit", error)
-    return Deferred(refused.delay, told)
+    return Deferred(refused.delay, told, refused.guard)

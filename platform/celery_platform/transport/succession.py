@@ -8,6 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from celery_platform import events
 from celery_platform.transport.casualties import Casualty
 from celery_platform.transport.envelope import DEATHS, Undecodable, loads, with_death
 from celery_platform.transport.holdings import Holdings, Settlement
@@ -93,6 +94,7 @@ class Succession:
             total += taken
         if total:
             logger.warning("Took over %d messages of the dead consumer %s.", total, dead)
+            events.emit(events.LeaseTakenOver(holder=dead, messages=total))
         return total
 
     def _step(self, dead: str, *, force: bool, started: Collection[int] | None) -> tuple[int, int]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 from celery.worker import state as worker_state
 
-from celery_platform.instrumentation import web
+from celery_platform.errors import ConfigurationError
+from celery_platform.instrumentation import counting, exposition, web
 from celery_platform.instrumentation.vitals import Vitals
 from celery_platform.settings import redacted_url
+from celery_platform.worker import counted
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
@@ -41,6 +43,13 @@ class Probes(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._vitals = worker.vitals = Vitals("worker")
+        self._hostname = worker.hostname
+        try:
+            self._tally = counting.begin(worker.app.platform.settings)
+        except ConfigurationError as error:
+            raise SystemExit(f"celery-platform: the worker does not start. {error}") from error
+        if self._tally is not None:
+            counted.install(worker.app)
 
     def start(self, parent: Any) -> None:
         """
@@ -51,7 +60,16 @@ class Probes(bootsteps.StartStopStep):
             vitals.occupied_by(lambda: bool(worker_state.active_requests))
         vitals.rest(f"it is not connected to the broker at {redacted_url(platform.broker_url)}")
         vitals.start()
-        web.serve(platform.settings, vitals)
+        web.serve(platform.settings, vitals, None if self._tally is None else self._metrics)
+
+    def _metrics(self) -> bytes:
+        here = (self._hostname,)
+        running: list[exposition.Reading] = [
+            (("celery_worker_up", *here), [1.0]),
+            (("celery_worker_tasks_active", *here), [float(len(worker_state.active_requests))]),
+            (("celery_platform_ready", "worker"), [float(self._vitals.ready().ok)]),
+        ]
+        return exposition.written([*exposition.counted(self._tally), *running])
 
     def stop(self, parent: Any) -> None:
         """
