@@ -30,7 +30,7 @@ from celery_platform import platform_task
 def greet(name: str) -> str:
     return f"hello {name}"
 """
-PAGES = ["queues", "breakers", "limits", "schedules", "calls", "audit"]
+PAGES = ["queues", "dead-letters", "breakers", "limits", "schedules", "calls", "audit"]
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +189,7 @@ def test_unknown_pages_are_404(console):
     viewer = console.visitor("vera")
     assert viewer.get("/platform/nothing").status_code == 404
     assert viewer.get("/platform/calls/nobody").status_code == 404
+    assert viewer.get("/platform/dead-letters/nobody").status_code == 404
     twin = viewer.get("/api/platform/calls/nobody")
     assert (twin.status_code, twin.json()) == (404, {"error": "Nothing is known of this call"})
 

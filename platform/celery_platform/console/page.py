@@ -37,9 +37,10 @@ class Refusal(Exception):  # noqa: N818 - what it is: nothing went wrong
 
 
 class Fields:
-    """What a form or a JSON document says, checked when it is asked for."""
+    """What a form or a JSON document says, checked when it is asked for; *action* is what was written down of it."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
+        self.action = Action(actor="", role="", action="", target="")
         self._given = {name: str(value).strip() for name, value in given.items() if value is not None}
 
     def text(self, name: str, default: str | None = None) -> str:
@@ -92,6 +93,7 @@ class Effect:
     told: str
     before: Any = None
     after: Any = None
+    outcome: str = "done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,14 @@ class Deed:
     """
     One action of a page: the right it needs, the field that names its target, and what does it, in a thread.
 
-    *do* gets the platform, the target and the fields; it raises `Refusal` or `PlatformError` to refuse.
+    *payloads* says that the right to see them is needed as well. *do* gets the platform, the target and the fields;
+    it raises `Refusal` or `PlatformError` to refuse.
     """
 
     do: Callable[[Platform, str, Fields], Effect]
     target: str
     right: Right = Right.OPERATE
+    payloads: bool = False
 
 
 class Page(Gate, BaseHandler):
@@ -188,6 +192,8 @@ class Page(Gate, BaseHandler):
         visitor = self.visitor
         if visitor is None or not visitor.may(deed.right):
             raise tornado.web.HTTPError(403, f"{visitor} may not {name}: that needs the role {deed.right.role}")
+        if deed.payloads and not visitor.payloads:
+            raise tornado.web.HTTPError(403, f"{visitor} may not {name}: that needs the right to see payloads")
         if self.flower_options.read_only:
             raise tornado.web.HTTPError(403, "The console is read-only (--read_only)")
         target, reason = path[0] if path else fields.text(deed.target), fields.text("reason")
@@ -316,7 +322,7 @@ class Page(Gate, BaseHandler):
 
 
 def _written_down(platform: Platform, deed: Deed, action: Action, target: str, fields: Fields) -> str:
-    asked = platform.audit.begin(action)
+    asked = fields.action = platform.audit.begin(action)
     try:
         effect = deed.do(platform, target, fields)
     except (Refusal, PlatformError) as refusal:
@@ -325,5 +331,5 @@ def _written_down(platform: Platform, deed: Deed, action: Action, target: str, f
     except Exception as error:
         platform.audit.end(asked, "failed", after=type(error).__name__)
         raise
-    platform.audit.end(asked, "done", before=effect.before, after=effect.after)
+    platform.audit.end(asked, effect.outcome, before=effect.before, after=effect.after)
     return effect.told

@@ -14,6 +14,7 @@ from celery_platform.console.access import Right
 from celery_platform.console.audit_page import AuditPage
 from celery_platform.console.breakers import BreakersPage
 from celery_platform.console.calls import CallPage, CallsPage
+from celery_platform.console.dead_letters import DeadLettersPage, LetterPage
 from celery_platform.console.gate import Gate
 from celery_platform.console.limits import LimitsPage
 from celery_platform.console.queues import QueuesPage
@@ -28,6 +29,8 @@ __all__ = ["urls"]
 
 _PAGES: dict[str, type[Page]] = {
     "queues": QueuesPage,
+    "dead-letters": DeadLettersPage,
+    "dead-letters/(.+)": LetterPage,
     "breakers": BreakersPage,
     "limits": LimitsPage,
     "schedules": SchedulesPage,
@@ -35,6 +38,7 @@ _PAGES: dict[str, type[Page]] = {
     "calls/(.+)": CallPage,
     "audit": AuditPage,
 }
+_SINGLE: dict[type[Page], str] = {CallPage: "call", LetterPage: "letter"}
 
 
 class _Static(Gate, tornado.web.StaticFileHandler):
@@ -54,7 +58,7 @@ def urls() -> Iterator[URLSpec]:
     Yield our pages, their twins, and what browsers need for them.
     """
     for path, page in _PAGES.items():
-        name = "platform-call" if page is CallPage else f"platform-{path}"
+        name = f"platform-{_SINGLE.get(page, path)}"
         yield URLSpec(f"/platform/{path}", page, name=name)
         yield URLSpec(f"/api/platform/{path}", page, {"as_json": True}, name=f"api-{name}")
     folder = Path(__file__).with_name("static")
