@@ -26,6 +26,7 @@ __all__ = [
     "dead",
     "embedded",
     "explain",
+    "exporter",
     "health",
     "limits",
     "locks",
@@ -105,3 +106,4 @@ resume = _command("resume", "End the pause of a queue, a task or a key.", "pause
 cancel = _command("cancel", "Stop a call wherever it is, and say what came of it.")
 explain = _command("explain", "Say in one sentence why a call is not running.")
 health = _command("health", "Ask a process of this machine whether it is live, ready, started.")
+exporter = _command("exporter", "Show Prometheus the queues and dead letters of the fleet.")

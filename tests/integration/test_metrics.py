@@ -16,13 +16,15 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
+from celery_platform.instrumentation.asking import ask
 from celery_platform.instrumentation.families import FAMILIES
-from tests.deployment import Deployment
-from tests.servers import free_port
+from tests.deployment import CELERY, ROOT, Deployment
+from tests.servers import Program, RedisServer, free_port
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
+METRIC = re.compile(r"\b(?:celery_(?!platform\b)|platform_queue_)[a-z_]+\b(?=[{(\[) ]|$)")
 CALLS = int(os.environ.get("N", "2000"))
 TASKS = """
 import os, time
@@ -121,3 +123,46 @@ from celery_platform import app
 states = Counter(app.AsyncResult(f"call-{{number}}").state for number in range({calls}))
 print(*(f"{{state}}={{count}}" for state, count in states.items()), f"dead={{app.platform.dead_letters.count()}}")
 """
+
+
+def test_the_exporter_tells_of_queues_and_letters_and_of_an_outage(tmp_path):
+    port = free_port()
+    with RedisServer() as server:
+        team = Deployment(
+            tmp_path, PLATFORM_BROKER_URL=server.url(), LEDGER_URL=server.url(), PLATFORM_METRICS_PORT=str(port)
+        )
+        team.write("tasks/__init__.py", TASKS)
+        sent = team.python(SEND.format(calls=3))
+        assert sent.returncode == 0, sent.stderr
+        assert team.celery("pause", "queue", "default", "--reason", "test").returncode == 0
+        log, environment = tmp_path / "exporter.log", team.environment
+        exporter = Program([CELERY, "-A", "platform", "exporter"], log=log, cwd=tmp_path, env=environment).start()
+        try:
+            wait_until(lambda: ask("ready", port)["ok"], timeout=60, what="the exporter to be ready")
+            text = scraped(port)
+            by_queue = sums(text, "queue_name")
+            assert by_queue["celery_queue_length", "default"] == 3
+            assert by_queue["platform_queue_paused", "default"] == 1
+            assert by_queue["platform_queue_paused", "celery"] == 0
+            assert by_queue["platform_queue_oldest_age_seconds", "default"] > 0
+            assert sums(text)["celery_platform_dead_letters",] == 0
+            exported = {name for name, *_ in sums(text)}
+            wanted = {one.name for one in FAMILIES.values() if one.source == "exporter"}
+            assert wanted - exported == {"celery_active_consumer_count"}, "which only RabbitMQ knows"
+            server.kill9()
+            wait_until(lambda: not ask("ready", port)["ok"], what="the outage to be told")
+            assert ask("live", port)["ok"]
+            assert sums(scraped(port), "part")["celery_platform_exporter_up", "the broker"] == 0
+            server.start()
+            wait_until(lambda: ask("ready", port)["ok"], what="the exporter to be ready again")
+            assert exporter.stop() == 0
+        finally:
+            exporter.stop()
+
+
+def test_the_shipped_alerts_and_dashboards_ask_for_metrics_that_exist():
+    known = {series for family in FAMILIES.values() for series in family.series} | set(FAMILIES)
+    files = [path for path in (ROOT / "helm" / "files").rglob("*") if path.suffix in {".yaml", ".json"}]
+    used = {name for path in files for name in METRIC.findall(path.read_text())}
+    assert used
+    assert used <= known

@@ -13,7 +13,7 @@ from typing import Literal
 __all__ = ["FAMILIES", "Family"]
 
 Kind = Literal["counter", "gauge", "histogram"]
-Source = Literal["worker", "exporter", "beat"]
+Source = Literal["worker", "exporter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,13 @@ _ALL = (
     Family("celery_queue_length", "gauge", ("queue_name",), "Calls that could run now.", "exporter"),
     Family("celery_active_consumer_count", "gauge", ("queue_name",), "Consumers of a queue (RabbitMQ).", "exporter"),
     Family(
-        "celery_platform_queue_oldest_seconds",
+        "platform_queue_oldest_age_seconds",
         "gauge",
         ("queue_name",),
         "Since when the next call of the queue could have run (Redis).",
         "exporter",
     ),
-    Family("celery_platform_queue_paused", "gauge", ("queue_name",), "1 while the queue is paused.", "exporter"),
+    Family("platform_queue_paused", "gauge", ("queue_name",), "1 while the queue is paused.", "exporter"),
     Family("celery_platform_delayed_calls", "gauge", (), "Calls that wait for their time (Redis).", "exporter"),
     Family("celery_platform_delayed_overdue_seconds", "gauge", (), "How late the first delayed call is.", "exporter"),
     Family("celery_platform_leased_calls", "gauge", (), "Calls in the hands of workers (Redis).", "exporter"),
@@ -82,21 +82,10 @@ _ALL = (
     Family("celery_platform_lapsed_leases", "gauge", (), "Consumers whose lease has ended.", "exporter"),
     Family("celery_platform_casualties", "gauge", (), "Undeliverable messages not yet dead letters.", "exporter"),
     Family("celery_platform_dead_letters", "gauge", (), "Dead letters kept.", "exporter"),
-    Family("celery_platform_dead_groups", "gauge", (), "Groups of dead letters: different errors.", "exporter"),
-    Family(
-        "celery_platform_breaker_state",
-        "gauge",
-        ("breaker", "state"),
-        "1 for the state the breaker is in.",
-        "exporter",
-    ),
-    Family("celery_platform_limit_used_ratio", "gauge", ("limit",), "Share of a limit in use, 0 to 1.", "exporter"),
+    Family("celery_platform_dead_groups", "gauge", (), "Kinds of errors among them, 1000 at most.", "exporter"),
     Family("celery_platform_paused_subjects", "gauge", (), "Queues, tasks and keys that are paused.", "exporter"),
-    Family("celery_platform_books_residue", "gauge", ("queue_name",), "Calls no book accounts for.", "exporter"),
     Family("celery_platform_exporter_up", "gauge", ("part",), "1 when the part could be read.", "exporter"),
     Family("celery_platform_exporter_seconds", "gauge", (), "How long the last reading took.", "exporter"),
-    Family("celery_platform_schedule_lag_seconds", "histogram", ("entry",), "Seconds a firing was late.", "beat"),
-    Family("celery_platform_firings", "counter", ("entry", "state"), "Firings sent, ended and missed.", "beat"),
 )
 
 FAMILIES = {family.name: family for family in _ALL}
