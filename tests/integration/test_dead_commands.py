@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from celery_platform.celery_app import current_platform, forget_platform
 from celery_platform.cli.dead import dead
 from celery_platform.dead_letters import DeadLetter
+from celery_platform.replay import Replay, ReplayPlan
 from tests.servers.redis import DATABASES
 
 HERE = Path(__file__).parent
@@ -211,6 +212,15 @@ def test_a_named_replay_is_done_once_whatever_dies_later(letters, platform):
     again = answer("replay", "--name", "monday", "--task", "mortal.plain")
     assert (again["state"], again["sent"], again["total"]) == ("done", 0, 2)
     assert answer("replay", "--task", "mortal.plain")["sent"] == 1
+
+
+def test_a_replay_keeps_its_pace(platform):
+    for number in range(151):
+        platform.dead_letters.bury(letter(number))
+    moments = []
+    report = Replay(platform, ReplayPlan(rate=50)).run(lambda _, __: moments.append(time.monotonic()))
+    assert report.sent == 151
+    assert moments[-1] - moments[0] == pytest.approx(150 / 50, rel=0.05)
 
 
 def test_a_limit_counts_over_all_runs_of_a_replay(letters, platform):
