@@ -5,18 +5,23 @@ The overview: what waits in each queue and who works on it.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery_platform.clock import moment
 from celery_platform.console.page import Deed, Effect, Fields, Page
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from celery_platform.celery_app import Platform
 
 __all__ = ["QueuesPage"]
 
 # Workers are asked what they consume at most so often, in seconds, and only while somebody looks.
 _ASKED_EVERY = 10.0
+# The rate is taken over so many looks, three seconds apart while a page is open.
+_SAMPLES = 10
 
 
 class QueuesPage(Page):
@@ -24,6 +29,7 @@ class QueuesPage(Page):
 
     template, title, tab = "queues.html", "Queues", "queues"
     _asked_at = float("-inf")
+    _samples: ClassVar[deque[tuple[float, int]]] = deque(maxlen=_SAMPLES)
 
     def observed(self, *path: str) -> dict[str, Any]:
         """
@@ -36,7 +42,9 @@ class QueuesPage(Page):
             flower.update_workers()
         state = flower.events.state
         consumed = {name: _consumed(info) for name, info in flower.workers.items()}
-        return {"workers": [_worker(worker, consumed.get(name, [])) for name, worker in sorted(state.workers.items())]}
+        workers = [_worker(worker, consumed.get(name, [])) for name, worker in sorted(state.workers.items())]
+        self._samples.append((time.monotonic(), sum(worker["processed"] for worker in workers)))
+        return {"workers": workers, "rate": _rate(self._samples)}
 
     def look(self, *path: str) -> dict[str, Any]:
         """
@@ -62,11 +70,21 @@ class QueuesPage(Page):
         return {
             "queues": queues,
             "workers": workers,
+            "rate": self.seen["rate"],
             "dead": platform.dead_letters.count(),
             "waiting": sum(queue.depth for queue in backlog.queues),
             "delayed": backlog.delayed,
             "leased": backlog.leased,
         }
+
+
+def _rate(samples: Sequence[tuple[float, int]]) -> float | None:
+    """
+    Return how many calls the fleet took a second, or nothing before two looks.
+    """
+    (first, before), (last, now) = samples[0], samples[-1]
+    # A worker that starts anew counts from zero.
+    return round(max(now - before, 0) / (last - first), 1) if last - first >= 1 else None
 
 
 def _worker(worker: Any, queues: list[str]) -> dict[str, Any]:
