@@ -31,8 +31,8 @@ def cancel(platform: Platform, call_id: str, *, kill_after: float | None = None)
     ``already_done``: it had ended, nothing was changed. ``cancelled``: it waits, is delayed or parked, and will not
     run. ``stopping``: it runs, and `current_call().cancelled` tells it so within two seconds; with *kill_after* s
     it gets a soft stop then, and five seconds later its process is killed: ``killed``. ``not_found``: no worker runs
-    it and nothing is known of it (on RabbitMQ nobody can look into a queue); the mark stays for a week and stops it
-    should it come.
+    it and nothing is known of it (on RabbitMQ and SQS nobody can look into a queue); the mark stays for a week and
+    stops it should it come.
 
     Raises `StoreError` when the state store cannot be reached.
     """
@@ -45,6 +45,8 @@ def cancel(platform: Platform, call_id: str, *, kill_after: float | None = None)
         return "already_done"
     if _runs(platform, call_id):
         return "stopping" if kill_after is None else _stop(platform, call_id, kill_after)
+    if record is not None and record.state == "running" and platform.settings.broker_kind == "sqs":
+        return "stopping"
     known = record is not None or result.state != states.PENDING or _waits(platform, call_id)
     return "cancelled" if known or _on_redis(platform, call_id) else "not_found"
 
@@ -76,6 +78,8 @@ def _on_redis(platform: Platform, call_id: str) -> bool:
 
 
 def _asked(platform: Platform, call_id: str) -> str | None:
+    if platform.settings.broker_kind == "sqs":
+        return None  # SQS has no remote control; asking would make a queue for the answers
     answers: dict[str, Any] = platform.app.control.inspect(timeout=_ASK).query_task(call_id) or {}
     return next((found[call_id][0] for found in answers.values() if call_id in found), None)
 

@@ -87,6 +87,10 @@ class Platform:
             from celery_platform.transport import redis as redis_transport
 
             redis_transport.install()
+        elif self.settings.broker_kind == "sqs":
+            from celery_platform.transport import sqs_scheme
+
+            sqs_scheme.install()
         app = PlatformCelery("platform", set_as_current=True)
         app.platform = self
         app.config_from_object(

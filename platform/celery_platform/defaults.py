@@ -23,6 +23,12 @@ __all__ = ["DELIVERY_LIMIT", "HELD_DEFAULTS", "configuration"]
 # Deliveries without an outcome after which a message is a poison pill.
 DELIVERY_LIMIT = 3
 
+# How long a call may run before RabbitMQ (from 3.12 on) gives it to another worker: seven days.
+CONSUMER_TIMEOUT_MS = 604_800_000
+
+# The longest that SQS keeps a message, in seconds.
+_LONGEST_RETENTION = 14 * 86_400
+
 # The one exchange of the platform's own queues on RabbitMQ.
 AMQP_EXCHANGE = "platform"
 
@@ -71,16 +77,16 @@ def configuration(settings: Settings, queues: Sequence[str], *, broker_url: str,
         "task_queues": [_queue(name, settings.broker_kind) for name in queues],
         "task_default_delivery_mode": "persistent",
         "task_send_sent_event": False,
-        "worker_send_task_events": True,
+        "worker_send_task_events": settings.broker_kind != "sqs",
         "worker_concurrency": usable_cpus(),
         # In KiB. A process that has grown this far is replaced between two calls, before it meets its limit.
         "worker_max_memory_per_child": settings.memory_limit and settings.memory_limit * 1024 * 8 // 10,
         "beat_scheduler": "celery_platform.beat.scheduler:PlatformScheduler",
-        # On Redis the lease outlives the connection: cancelling would only repeat work.
-        "worker_cancel_long_running_tasks_on_connection_loss": settings.broker_kind != "redis",
+        # Elsewhere the lease outlives the connection: cancelling would only repeat work.
+        "worker_cancel_long_running_tasks_on_connection_loss": settings.broker_kind == "amqp",
         "worker_hijack_root_logger": True,
         "broker_transport_options": _transport_options(settings),
-        **(_AMQP if settings.broker_kind == "amqp" else {}),
+        **_OF_BROKER.get(settings.broker_kind, {}),
     }
 
 
@@ -94,11 +100,17 @@ def _packages(settings: Settings) -> list[str]:
     return [first, *(name for name in others if (Path.cwd() / name).is_dir() or find_spec(name) is not None)]
 
 
-_AMQP: dict[str, Any] = {
-    "task_default_queue_type": "quorum",
-    "worker_detect_quorum_queues": True,
-    "broker_native_delayed_delivery_queue_type": "quorum",
-    "broker_heartbeat": 20,
+_OF_BROKER: dict[str, dict[str, Any]] = {
+    "amqp": {
+        "task_default_queue_type": "quorum",
+        "worker_detect_quorum_queues": True,
+        "broker_native_delayed_delivery_queue_type": "quorum",
+        "broker_heartbeat": 20,
+        # RabbitMQ closes the channel of a call that runs too long; that must not end the worker.
+        "broker_channel_error_retry": True,
+    },
+    # It needs a fan-out, which SQS does not have.
+    "sqs": {"worker_enable_remote_control": False},
 }
 
 
@@ -112,6 +124,8 @@ def _queue(name: str, broker: str) -> Queue:
         # A quorum queue keeps a dead message until its grave has confirmed it, if it may refuse when full.
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
+        # RabbitMQ would take a call of more than half an hour from its worker; time limits and heartbeats do that here.
+        "x-consumer-timeout": CONSUMER_TIMEOUT_MS,
     }
     # Delayed delivery needs a topic exchange, and plain clients declare exchanges named after their queues.
     return Queue(name, Exchange(AMQP_EXCHANGE, type="topic"), routing_key=name, queue_arguments=arguments)
@@ -128,8 +142,8 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
             "read_timeout": None,
             "write_timeout": settings.publish_timeout,
         }
+    quarter = settings.publish_timeout / 4
     if settings.broker_kind == "redis":
-        quarter = settings.publish_timeout / 4
         return {
             "lease": settings.lease,
             "delivery_limit": DELIVERY_LIMIT,
@@ -144,4 +158,18 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
             "queue_order_strategy": "round_robin",
             "global_keyprefix": "",
         }
-    return {}
+    return {
+        "lease": settings.lease,
+        # Read by stock workers that share the queues during a migration.
+        "visibility_timeout": 3_600,
+        "wait_time_seconds": 20,
+        "polling_interval": 0.2,
+        "client-config": {
+            "connect_timeout": quarter,
+            "read_timeout": quarter,
+            "retries": {"total_max_attempts": 2},
+        },
+        "sqs-creation-attributes": {"MessageRetentionPeriod": str(_LONGEST_RETENTION)},
+        # The envelope is JSON text already; base64 would only make it longer.
+        "sqs_base64_encoding": False,
+    }

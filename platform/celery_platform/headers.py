@@ -12,6 +12,7 @@ header                      value
 ``platform_first_failed_at``  Unix time (s) of the first failure
 ``platform_delay``          the last retry wait (s)
 ``platform_scheduled_for``  nominal time (ISO 8601) of a scheduled run
+``platform_group``          message group of a call on SQS, kept by its retries and deferrals
 ``platform_deaths``         processes that died with the call, where the broker does not count them
 ``platform_history``        what the failed attempts said, the oldest first (at most 16 KiB)
 ``platform_lineage``        ids of the dead letters that this call was replayed from, the oldest first
@@ -60,6 +61,7 @@ __all__ = [
     "first_headers",
     "history_after",
     "history_of",
+    "keep_group",
     "was_published_before",
 ]
 
@@ -72,6 +74,7 @@ FIRST_FAILED_AT = "platform_first_failed_at"
 DELAY = "platform_delay"
 SCHEDULED_FOR = "platform_scheduled_for"
 DEATHS = "platform_deaths"
+GROUP = "platform_group"
 HISTORY = "platform_history"
 LINEAGE = "platform_lineage"
 REPLAY = "platform_replay"
@@ -106,6 +109,16 @@ def call_from(task: str, request: Any) -> Call:
         first_failed_at=_number(headers.get(FIRST_FAILED_AT)),
         previous_delay=_number(headers.get(DELAY)),
     )
+
+
+def keep_group(headers: dict[str, Any], options: dict[str, Any]) -> None:
+    """
+    Let a call stay in its message group on SQS: what *options* say is kept in *headers* for those who publish it again.
+    """
+    if group := options.get("MessageGroupId"):
+        headers[GROUP] = group
+    elif group := headers.get(GROUP):
+        options["MessageGroupId"] = group
 
 
 def carried(headers: Mapping[str, Any] | None) -> dict[str, Any]:

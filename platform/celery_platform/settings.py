@@ -146,7 +146,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"PLATFORM_METRICS_PORT and PLATFORM_HEALTH_PORT are both {self.health_port}. Give each its own port."
             )
-        if self.result_url == "rpc://" and self.is_redis:
+        if self.result_url == "rpc://" and self.broker_kind != "amqp":
             raise ValueError(
                 "PLATFORM_RESULT_URL is rpc://, which needs an amqp:// broker. Leave it out, or name a Redis URL."
             )

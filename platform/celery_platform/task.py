@@ -45,6 +45,7 @@ from celery_platform.headers import (
     counters_after,
     first_headers,
     history_after,
+    keep_group,
     was_published_before,
 )
 from celery_platform.outcomes import Buried, Call, Deferred, Retrying, Skipped, Succeeded, Verdict
@@ -113,6 +114,8 @@ class PlatformTask(Task[P, R], Generic[P, R]):
             options["countdown"], options["eta"] = ceil(wait), None
         policy = self.policy
         options["headers"] = headers = first_headers(options.get("headers"), policy.deadline, policy.version)
+        if self.platform.settings.broker_kind == "sqs":
+            keep_group(headers, options)
         claimed = self._claim(wire_args, wire_kwargs, options)
         if claimed is not None and claimed.verdict not in {"new", "unclaimed"}:
             return self._duplicate(claimed, options)

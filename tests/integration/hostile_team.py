@@ -80,7 +80,7 @@ def hostile_team(
     folder: Path, broker: str, state: str, module: str = "hostile", **settings: str
 ) -> Iterator[HostileTeam]:
     """
-    Make a team and import its tasks; everything is stopped and forgotten afterwards.
+    Make a team of *module* and import its tasks; everything is stopped and forgotten afterwards.
     """
     patch = pytest.MonkeyPatch()
     team = HostileTeam(folder, broker, state, module, **settings)

@@ -8,6 +8,7 @@ from tests.servers.process import Program, Server, free_port, missing, need, tem
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer, redis_binary
 from tests.servers.smtp import SmtpServer
+from tests.servers.sqs import SqsServer
 
 __all__ = [
     "Answer",
@@ -18,6 +19,7 @@ __all__ = [
     "RedisServer",
     "Server",
     "SmtpServer",
+    "SqsServer",
     "free_port",
     "missing",
     "need",

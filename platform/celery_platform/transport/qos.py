@@ -12,7 +12,7 @@ from celery_platform.transport import stock
 if TYPE_CHECKING:
     from celery_platform.transport.envelope import Delivery
 
-__all__ = ["LeaseQoS", "shutting_down"]
+__all__ = ["LeaseQoS", "running", "shutting_down"]
 
 
 class LeaseQoS(stock.QoS):  # type: ignore[misc]
@@ -76,11 +76,18 @@ class LeaseQoS(stock.QoS):  # type: ignore[misc]
         """
         Return the tags of what Celery's pool still works on, none once the worker is shutting down.
         """
-        state = sys.modules.get("celery.worker.state")
-        if state is None or shutting_down():
-            return frozenset()
-        messages = [getattr(request, "_message", None) for request in list(state.active_requests)]
-        return frozenset(message.delivery_tag for message in messages if message and message.channel is self.channel)
+        return running(self.channel)
+
+
+def running(channel: Any) -> frozenset[str]:
+    """
+    Return the delivery tags of *channel* that Celery's pool works on, none once the worker is shutting down.
+    """
+    state = sys.modules.get("celery.worker.state")
+    if state is None or shutting_down():
+        return frozenset()
+    messages = [getattr(request, "_message", None) for request in list(state.active_requests)]
+    return frozenset(message.delivery_tag for message in messages if message and message.channel is channel)
 
 
 def shutting_down() -> bool:

@@ -5,19 +5,20 @@ Refuse to start on a broker that would lose work, and warn about overrides that 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 
 from celery_platform.defaults import HELD_DEFAULTS
+from celery_platform.worker.broker_gaps import gaps_of_sqs, longest_run, tasks_with_priority
+from celery_platform.worker.findings import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from celery_platform.celery_app import PlatformCelery
 
-__all__ = ["Finding", "StartUpChecks", "overridden_defaults", "redis_findings"]
+__all__ = ["StartUpChecks", "overridden_defaults", "redis_findings"]
 
 logger = logging.getLogger("celery_platform.checks")
 
@@ -28,18 +29,6 @@ _WEAKENED = {
     "task_reject_on_worker_lost": "a call whose process is killed is lost",
     "worker_prefetch_multiplier": "calls wait behind long ones although other workers are idle",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something unsafe: *severity* decides whether a worker starts, *remedy* tells how to mend it."""
-
-    severity: Literal["refuse", "warn"]
-    problem: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.problem} {self.remedy}"
 
 
 def redis_findings(where: str, memory: Mapping[str, Any], persistence: Mapping[str, Any]) -> Iterator[Finding]:
@@ -99,6 +88,8 @@ class StartUpChecks(bootsteps.Step):
 
 def _broker_findings(app: PlatformCelery) -> Iterator[Finding]:
     platform = app.platform
+    if platform.settings.broker_kind == "sqs":
+        yield from gaps_of_sqs(longest=longest_run(app), prioritised=tasks_with_priority(app))
     if platform.settings.needs_embedded and not platform.settings.is_redis:
         yield Finding(
             "warn",

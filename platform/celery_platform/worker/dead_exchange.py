@@ -21,6 +21,8 @@ __all__ = ["DeadExchangeDrain", "remains_of"]
 
 logger = logging.getLogger("celery_platform.casualties")
 
+# Headers are kept apart, and where a message lay is no part of it.
+_NOT_KEPT = frozenset({"application_headers", "delivery_info", "delivery_tag"})
 _INTERVAL = 2.0
 _TIMEOUT = 10.0
 _TOLD = {
@@ -68,7 +70,7 @@ def properties_of(message: Any) -> dict[str, Any]:
     """
     Return what a replay of *message* needs beside its body and headers.
     """
-    properties = {name: value for name, value in (message.properties or {}).items() if name != "application_headers"}
+    properties = {name: value for name, value in (message.properties or {}).items() if name not in _NOT_KEPT}
     return {**properties, "content_type": message.content_type, "content_encoding": message.content_encoding}
 
 

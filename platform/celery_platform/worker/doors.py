@@ -15,9 +15,12 @@ from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer
 from kombu.exceptions import ContentDisallowed
 
+from celery_platform.defaults import DELIVERY_LIMIT
 from celery_platform.errors import PublishError, QueueMismatch, StoreError
 from celery_platform.headers import PARKED_FROM, queue_of
 from celery_platform.transport import topology
+from celery_platform.transport.envelope import DEATHS
+from celery_platform.worker.broker_gaps import gaps_of_rabbitmq, longest_run, tasks_with_priority, version_of
 from celery_platform.worker.dead_exchange import bytes_of, properties_of
 from celery_platform.worker.letters import Remains, bury
 from celery_platform.worker.parking import park, too_new
@@ -61,6 +64,13 @@ def fault_of(message: Any) -> Fault | None:
     return _fault_of_id(payload)
 
 
+def _poisoned(message: Any) -> Fault | None:
+    deaths = message.properties.get(DEATHS, 0)
+    if deaths < DELIVERY_LIMIT:
+        return None
+    return Fault("poison", f"{deaths} workers or processes died with the call")
+
+
 def _fault_of_headers(headers: dict[str, Any]) -> Fault | None:
     if not isinstance(headers["task"], str):
         return Fault("invalid", f"the header 'task' expected a name, got {type(headers['task']).__name__}")
@@ -93,6 +103,8 @@ class PlatformConsumer(Consumer):
 
     app: Any
     hub: Any
+    task_consumer: Any
+    _gaps_told = False
     connection_errors: tuple[type[BaseException], ...]
     channel_errors: tuple[type[BaseException], ...]
 
@@ -121,9 +133,19 @@ class PlatformConsumer(Consumer):
             with app.connection_for_write(transport_options={"read_timeout": _TIMEOUT}) as own:
                 delay_type = app.conf.broker_native_delayed_delivery_queue_type
                 topology.declare(own, app.amqp.queues.values(), delay_type=delay_type)
+                self._tell_gaps(own)
         except QueueMismatch as error:
             logger.critical("%s", error)
             raise WorkerShutdown(1) from error
+
+    def _tell_gaps(self, connection: Any) -> None:
+        if self._gaps_told:
+            return
+        self._gaps_told = True
+        version = version_of(connection.connection.server_properties)
+        gaps = gaps_of_rabbitmq(version, longest=longest_run(self.app), prioritised=tasks_with_priority(self.app))
+        for finding in gaps:
+            logger.warning("%s", finding)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """
@@ -133,9 +155,15 @@ class PlatformConsumer(Consumer):
             attend(self)
         receive = super().create_task_handler(*args, **kwargs)
         lost = (*self.connection_errors, *self.channel_errors, AMQPError)
+        by_sqs = self.app.platform.settings.broker_kind == "sqs"
+        if by_sqs:
+            self.task_consumer.channel.on_rejected = self._bury_rejected
 
         def on_task_received(message: Any) -> Any:
-            if fault := fault_of(message):
+            fault = fault_of(message)
+            if by_sqs and fault is None:
+                fault = _poisoned(message)
+            if fault is not None:
                 return self._refuse(message, fault)
             if why := too_new(message.headers, self.app.tasks):
                 return self._wait(message, message.headers, why)
@@ -194,6 +222,14 @@ class PlatformConsumer(Consumer):
         delivery = getattr(message, "delivery", None)
         return delivery.queue if delivery else queue_of(message.delivery_info.get("routing_key"))
 
+    def _bury_rejected(self, message: Any) -> None:
+        """
+        Bury what was refused for good; SQS has nowhere to put it.
+        """
+        unknown = message.headers.get("task") not in self.app.tasks
+        fault = Fault("unknown_task" if unknown else "rejected", "The worker refused the message")
+        self._bury(message, self._remains(message, fault))
+
     def _refuse(self, message: Any, fault: Fault, exc: Exception | None = None) -> None:
         self._bury(message, self._remains(message, fault))
         signals.task_rejected.send(sender=self, message=message, exc=exc)
@@ -221,4 +257,7 @@ class PlatformConsumer(Consumer):
             logger.warning("A bad message could not be buried, trying again: %s", error)
             self.timer.call_after(_AGAIN, self.call_soon, (self._bury, message, remains))
             return
-        message.ack_log_error(logger, self.connection_errors)
+        if message.acknowledged:  # Celery has given its verdict, and waits for nothing
+            message.channel.basic_ack(message.delivery_tag)
+        else:
+            message.ack_log_error(logger, self.connection_errors)

@@ -5,6 +5,7 @@ A call in the worker's main process: what is told of it, and what becomes of it 
 from __future__ import annotations
 
 import logging
+from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # the stubs leave it out
@@ -64,6 +65,14 @@ class PlatformRequest(Request):
         Return what remote control tells of this call; private arguments are masked even when all is asked for.
         """
         return super().info(safe=safe or bool(self._task.contract.private))
+
+    def cancel(self, pool: Any, signal: int | None = None, emit_retry: bool = True) -> None:
+        """
+        End the process that runs this call; its message is the broker's again.
+
+        Celery's own signal for it is one that the pool's processes ignore.
+        """
+        super().cancel(pool, SIGKILL if signal is None else signal, emit_retry)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """
