@@ -4,6 +4,8 @@
 
 PYTHON := .venv/bin/python
 TESTS ?= tests
+# Most tests wait for servers, so three files at once keep two cores busy.
+AT_ONCE ?= 3
 ARGS ?=
 
 help: ## List the targets
@@ -18,7 +20,7 @@ demo: .venv/.ready ## Run the reference work on an embedded Redis and show what 
 
 test: .venv/.ready ## Install what tests need, then run them all on real servers
 	@scripts/install-test-servers
-	@$(PYTHON) -m pytest $(TESTS) $(ARGS)
+	@$(PYTHON) -m pytest $(TESTS) -n $(AT_ONCE) --dist loadfile $(ARGS)
 
 lint: .venv/.ready ## Format, lint, types and floors
 	@.venv/bin/ruff format --check .
