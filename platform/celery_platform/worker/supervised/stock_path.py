@@ -19,6 +19,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import TaskRevokedError
 from celery.worker import state as worker_state
 from kombu.serialization import prepare_accept_content
+from kombu.utils.imports import symbol_by_name
 
 from celery_platform.transport.envelope import SERVED, dumps
 from celery_platform.worker.doors import PlatformConsumer
@@ -180,6 +181,29 @@ class ChildConsumer(PlatformConsumer):
             return
         self._receive(message)
         self.run_due()
+
+    def request_of(self, delivery: Delivery) -> Any:
+        """
+        Return the request of a call that has run already.
+        """
+        message = HeldMessage(delivery, self.holder, self._accept)
+        task = self.app.tasks[message.headers["task"]]
+        request = symbol_by_name(task.Request)(
+            message,
+            on_ack=message.ack_log_error,
+            on_reject=message.reject_log_error,
+            app=self.app,
+            hostname=self.hostname,
+            eventer=self.event_dispatcher,
+            task=task,
+            connection_errors=self.connection_errors,
+            body=message.body,
+            headers=message.headers,
+            decoded=False,
+            utc=self.app.uses_utc_timezone(),
+        )
+        request.worker_pid = os.getpid()
+        return request
 
     def run_due(self) -> None:
         """
