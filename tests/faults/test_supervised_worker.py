@@ -4,6 +4,8 @@ What the supervised pool promises when one of its processes, or all of them, die
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import signal
 import time
@@ -129,7 +131,7 @@ def test_a_long_call_among_many_short_ones_holds_none_of_them_back(team):
     times = sorted(at for _, at in notes(team, "noop"))
     begun = notes(team, "begin-long")[0][1]
     after = [at for at in times if at > begun]
-    longest = max(later - earlier for earlier, later in zip(after, after[1:], strict=False))
+    longest = max(later - earlier for earlier, later in itertools.pairwise(after))
     assert longest <= 0.2
 
 
@@ -151,7 +153,9 @@ def test_a_call_that_turns_out_long_lets_go_of_what_stands_behind_it(team):
 @pytest.mark.parametrize(("task", "reason"), [("exit_at_once", "poison"), ("raise_odd", "poison")])
 def test_a_call_that_ends_its_process_each_time_is_one_dead_letter_and_its_neighbours_run_once(team, task, reason):
     worker = work(team)
-    call(team, f"[tasks.noop.delay(n) for n in range(5)]; tasks.{task}.delay(); [tasks.noop.delay(n) for n in range(5)]")
+    call(
+        team, f"[tasks.noop.delay(n) for n in range(5)]; tasks.{task}.delay(); [tasks.noop.delay(n) for n in range(5)]"
+    )
     letters = wait_until(lambda: _reasons(team), timeout=60, what="the dead letter")
     assert letters == [reason]
     wait_until(lambda: len(notes(team, "noop")) == 10, timeout=30)
@@ -159,8 +163,6 @@ def test_a_call_that_ends_its_process_each_time_is_one_dead_letter_and_its_neigh
 
 
 def _reasons(team):
-    import json
-
     return [letter["reason"] for letter in json.loads(team.celery("dead", "list", "--json").stdout or "[]")]
 
 

@@ -222,10 +222,14 @@ class Loop:
         try:
             if not self.light.take(delivery):
                 self.worker.receive(delivery)
+        except Exception:
+            self.slate.end()
+            raise
         finally:
+            # What ends this process leaves the slate as it is: the parent sees with which call it died.
             if os.getpid() != self.pid:
                 os._exit(0)  # the body forked, and this is the copy
-            self.slate.end()
+        self.slate.end()
         if not self.ledger.has(delivery) and delivery.field in self.source.holdings.held:
             self.ledger.leave_open(delivery)
         self.pace.note(task, time.monotonic() - began)
