@@ -75,7 +75,8 @@ class LightPath:
         """
         message = delivery.message
         headers = message["headers"]
-        plan = self._plans.get(headers.get("task"))
+        name = headers.get("task")
+        plan = self._plans.get(name) if isinstance(name, str) else None
         if plan is None or not self._is_ordinary(message, headers) or signals.task_received.receivers:
             return False
         body = _read(message)
