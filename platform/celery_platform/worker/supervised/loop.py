@@ -162,6 +162,12 @@ class Loop:
         else:
             self.ledger.finish(delivery)
 
+    def bury(self, delivery: Delivery, error: str) -> None:
+        """
+        Never deliver it again, since it cannot be read.
+        """
+        self.source.reject(delivery, "undecodable", error)
+
     def requeue(self, delivery: Delivery) -> None:
         """
         Deliver it again, as one that ended without an outcome.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import os
 import time
 from collections import defaultdict, deque
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from celery_platform.worker.supervised.slate import Slate
 
 __all__ = ["ChildConsumer", "Hands"]
+
+logger = logging.getLogger("celery_platform.worker")
 
 
 class Hands(BasePool):
@@ -173,8 +176,9 @@ class ChildConsumer(PlatformConsumer):
         """
         try:
             message = HeldMessage(delivery, self.holder, self._accept)
-        except Exception:  # noqa: BLE001 - whatever the bytes break, they are kept and the worker goes on
-            self.holder.reject(delivery)
+        except Exception as error:  # noqa: BLE001 - whatever the bytes break, they are kept and the worker goes on
+            logger.warning("A message of queue %r cannot be read: %s", delivery.queue, error)
+            self.holder.bury(delivery, f"{type(error).__name__}: {error}")
             return
         if message.errors:
             message._reraise_error(self.on_decode_error)  # noqa: SLF001 - as kombu's own consumer does
