@@ -209,7 +209,9 @@ class Loop:
         self._waiting.extend(batch)
         while self._waiting:
             task = str(self._waiting[0].message["headers"].get("task"))
-            if len(self._waiting) > 1 and not self.pace.is_quick(task):
+            if not self.pace.is_quick(task):
+                # Nothing waits for a call that may be long, nor is lost and repeated with one that may be deadly.
+                self.ledger.settle()
                 self._give_back()
             self._run(self._waiting.popleft(), task)
         self.pace.note_batch(self._runs - before, time.monotonic() - started)
