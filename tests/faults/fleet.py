@@ -66,7 +66,18 @@ class Fleet:
         Start one worker with *processes* children, and wait until it is ready.
         """
         log = self.folder / f"worker-{len(self.programs)}.log"
-        argv = [sys.executable, "-m", "celery", "-A", "platform", "worker", "-P", "prefork", "-c", str(processes)]
+        argv = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "platform",
+            "worker",
+            "-P",
+            os.environ.get("FLEET_POOL", "prefork"),
+            "-c",
+            str(processes),
+        ]
         argv += ["-l", "INFO", "-n", f"w{len(self.programs)}@%h", *options]
         program = Program(argv, log=log, cwd=self.folder, env=dict(os.environ))
         self.programs.append(program.start())

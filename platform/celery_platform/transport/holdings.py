@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from celery_platform.transport.envelope import Delivery
 
@@ -71,6 +71,12 @@ class Holdings:
         return self.owed_since is not None
 
     @property
+    def deciding(self) -> bool:
+        """Whether a settlement other than an acknowledgement is not known to have reached the server."""
+        with self._lock:
+            return bool(self._settled) or any(exchange.settled for exchange in self._open)
+
+    @property
     def quiet(self) -> bool:
         """Whether the server's view and these books can be compared: nothing is open and nothing owed."""
         return not self._open and not self.owes
@@ -82,6 +88,17 @@ class Holdings:
         with self._lock:
             self.held.pop(name, None)
             self._acknowledged.append(name)
+            if self.owed_since is None:
+                self.owed_since = time.monotonic()
+
+    def acknowledge_all(self, names: Sequence[str]) -> None:
+        """
+        Strike all *names*: their work is done.
+        """
+        with self._lock:
+            for name in names:
+                self.held.pop(name, None)
+            self._acknowledged += names
             if self.owed_since is None:
                 self.owed_since = time.monotonic()
 

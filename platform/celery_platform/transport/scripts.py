@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
-__all__ = ["DEPTHS", "EXCHANGE", "PARK", "RENEW", "TAKE_OVER", "Script"]
+__all__ = ["DEPTHS", "EXCHANGE", "KEEP_RESULTS", "PARK", "RENEW", "TAKE_OVER", "Script"]
 
 
 class Script:
@@ -44,6 +44,7 @@ class Script:
 
 DEPTHS = Script("depths")
 EXCHANGE = Script("exchange")
+KEEP_RESULTS = Script("keep_results")
 PARK = Script("park")
 RENEW = Script("renew")
 TAKE_OVER = Script("take_over")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from billiard.common import human_status
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import WorkerLostError
+from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from celery_platform.worker.supervised.children import Child
@@ -81,5 +82,22 @@ class Estate:
         request = self._supervisor.census.request_of(dead.owner, dead.pid, field, raw)
         if request is None:
             return
-        lost = WorkerLostError(f"Worker exited prematurely: {human_status(dead.status)}.")
-        request.on_failure(ExceptionInfo((type(lost), lost, None)))
+        try:
+            request.on_failure(_lost(dead.status))
+        except (RedisError, OSError):
+            raise
+        except Exception:
+            logger.exception("The loss of %s could not be told; it goes back to its queue.", request)
+
+
+def _lost(status: Any) -> ExceptionInfo:
+    error = WorkerLostError(f"Worker exited prematurely: {human_status(status)}.")
+    try:
+        _throw(error)  # Celery's record of an error needs a traceback
+    except WorkerLostError:
+        info = ExceptionInfo()
+    return info
+
+
+def _throw(error: Exception) -> None:
+    raise error

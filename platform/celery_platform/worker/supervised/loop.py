@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import threading
 import time
 from collections import deque
 from dataclasses import replace
@@ -22,6 +21,8 @@ from redis.exceptions import RedisError
 
 from celery_platform.transport.holdings import Settlement
 from celery_platform.transport.options import ConsumerOptions
+from celery_platform.worker.supervised.ledger import Ledger
+from celery_platform.worker.supervised.light_path import LightPath
 from celery_platform.worker.supervised.pace import Pace
 from celery_platform.worker.supervised.stock_path import ChildConsumer, Hands
 
@@ -38,7 +39,6 @@ logger = logging.getLogger("celery_platform.worker")
 
 _IDLE = 1.0  # seconds between two looks around while there is nothing to do
 _PAUSES = (0.1, 0.3, 1.0)  # seconds between two tries while the broker is away
-_OWED = 0.02  # seconds a verdict may wait while a call runs
 _TELL = 0.5  # seconds between two counts told to the parent
 
 
@@ -59,21 +59,22 @@ class Loop:
         hands = Hands(berth.slate, (berth.soft_limit, berth.hard_limit), self.before_body, app)
         self.worker = ChildConsumer(app, berth.hostname, hands, self, disable_rate_limits=berth.disable_rate_limits)
         self.worker.open(self.events)
+        self.ledger = Ledger(self.source, berth.slate, app.backend)
+        self.light = LightPath(self.worker, self.ledger, berth.slate, (berth.soft_limit, berth.hard_limit))
         self.pace = Pace()
         self.leaving = False
         self._waiting: deque[Delivery] = deque()
-        self._current = ""
+        self._current: Delivery | None = None
         self._runs = 0
         self._told: dict[str, int] = {}
         self._told_at = 0.0
         self._failures = 0
-        self._over = threading.Event()
 
     def run(self) -> None:
         """
         Work until told to leave, or until this process has done its share.
         """
-        threading.Thread(target=self._settle_in_time, name="settle-in-time", daemon=True).start()
+        self.ledger.start()
         self.wire.send("ready")
         while not self.leaving:
             self.obey()
@@ -83,7 +84,8 @@ class Loop:
                 self._failures = 0
             except (RedisError, OSError) as error:
                 self._endure(error)
-        self._over.set()
+        self.ledger.stop()
+        self.ledger.settle()
         self.source.close()
         self.events.flush()
         self._tell()
@@ -127,8 +129,7 @@ class Loop:
                 task = self.app.tasks[name]
                 task.rate_limit, task.soft_time_limit, task.time_limit = rate, soft, hard
         self.worker.reset_rate_limits()
-        # A request class takes its limits when it is made.
-        self.worker.update_strategies()
+        self._refresh()
 
     def order_events(self, message: dict[str, Any]) -> None:
         """
@@ -137,7 +138,12 @@ class Loop:
         groups = message["groups"]
         self.events.enabled = groups is not None
         self.events.groups = set(groups or ())
+        self._refresh()
+
+    def _refresh(self) -> None:
+        # Request classes and plans take limits and events as they find them when they are made.
         self.worker.update_strategies()
+        self.light.refresh()
 
     # Verdicts, as the holder of deliveries.
 
@@ -145,7 +151,7 @@ class Loop:
         """
         Acknowledge with the next fetch.
         """
-        self.source.holdings.acknowledge(delivery.field)
+        self.ledger.finish(delivery)
 
     def reject(self, delivery: Delivery) -> None:
         """
@@ -154,7 +160,13 @@ class Loop:
         if self.source.options.keep_rejected:
             self.source.reject(delivery)
         else:
-            self.source.holdings.acknowledge(delivery.field)
+            self.ledger.finish(delivery)
+
+    def bury(self, delivery: Delivery, error: str) -> None:
+        """
+        Never deliver it again, since it cannot be read.
+        """
+        self.source.reject(delivery, "undecodable", error)
 
     def requeue(self, delivery: Delivery) -> None:
         """
@@ -172,7 +184,8 @@ class Loop:
         """
         Send an acknowledgement that comes before its call: such a call must not run twice.
         """
-        if self._current not in self.source.holdings.held:
+        if self._current is not None and self.ledger.has(self._current):
+            self.ledger.settle()
             self.source.flush()
 
     # The turn.
@@ -181,6 +194,7 @@ class Loop:
         wanted = self.pace.batch
         if self.berth.most_runs:
             wanted = min(wanted, self.berth.most_runs - self._runs)
+        self.ledger.settle()
         batch = self.source.fetch(wanted) if self.source.rotation else []
         if batch:
             self._work(batch)
@@ -188,17 +202,19 @@ class Loop:
             self._rest()
 
     def _work(self, batch: list[Delivery]) -> None:
-        started = time.monotonic()
+        started, before = time.monotonic(), self._runs
         watched = self.slate.open_batch(batch[-1].number)
         if not watched:
             self.wire.send("busy")
         self._waiting.extend(batch)
         while self._waiting:
             task = str(self._waiting[0].message["headers"].get("task"))
-            if len(self._waiting) > 1 and not self.pace.is_quick(task):
+            if not self.pace.is_quick(task):
+                # Nothing waits for a call that may be long, nor is lost and repeated with one that may be deadly.
+                self.ledger.settle()
                 self._give_back()
             self._run(self._waiting.popleft(), task)
-        self.pace.note_batch(len(batch), time.monotonic() - started)
+        self.pace.note_batch(self._runs - before, time.monotonic() - started)
         self.events.flush()
         self._tell(at_most_every=_TELL)
         if self._worn_out():
@@ -209,15 +225,21 @@ class Loop:
         if not self.slate.begin(number):
             self.source.holdings.held.pop(delivery.field, None)
             return
-        self._current = delivery.field
+        self._current = delivery
         began = time.monotonic()
         try:
-            self.worker.receive(delivery)
+            if not self.light.take(delivery):
+                self.worker.receive(delivery)
+        except Exception:
+            self.slate.end()
+            raise
         finally:
+            # What ends this process leaves the slate as it is: the parent sees with which call it died.
             if os.getpid() != self.pid:
                 os._exit(0)  # the body forked, and this is the copy
-            self.slate.end()
-        self.slate.done(number)
+        self.slate.end()
+        if not self.ledger.has(delivery) and delivery.field in self.source.holdings.held:
+            self.ledger.leave_open(delivery)
         self.pace.note(task, time.monotonic() - began)
         self._runs += 1
 
@@ -257,17 +279,6 @@ class Loop:
             return
         if self.wire.send("ran", counts={name: n - self._told.get(name, 0) for name, n in counts.items()}):
             self._told_at, self._told = now, dict(counts)
-
-    def _settle_in_time(self) -> None:
-        # A call that turns out long must not hold back the verdicts of those before it.
-        holdings = self.source.holdings
-        while not self._over.wait(_OWED):
-            since = holdings.owed_since
-            if since is not None and time.monotonic() - since > _OWED:
-                try:
-                    self.source.flush()
-                except (RedisError, OSError) as error:
-                    logger.debug("What is owed goes with the next fetch: %s", error)
 
     def _open_source(self) -> Consumer:
         channel: Any = self.connection.channel()

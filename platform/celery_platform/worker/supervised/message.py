@@ -37,7 +37,12 @@ class Holder(Protocol):
 
 
 class Parking(Holder, Protocol):
-    """Who can also make a delivery wait."""
+    """Who can also make a delivery wait, or keep one that cannot be read."""
+
+    def bury(self, delivery: Delivery, error: str) -> None:
+        """
+        Never deliver it again, since it cannot be read.
+        """
 
     def park(self, delivery: Delivery, delay: float, message: bytes) -> None:
         """

@@ -43,5 +43,6 @@ class Pace:
         """
         Take note of a batch; the next one is at most twice as large.
         """
-        each = max(seconds / max(calls, 1), 1e-6)
-        self._size = max(1, min(int(_BUDGET / each), 2 * self._size, _LARGEST))
+        if calls:
+            each = max(seconds / calls, 1e-6)
+            self._size = 1 if each > _QUICK else max(1, min(int(_BUDGET / each), 2 * self._size, _LARGEST))

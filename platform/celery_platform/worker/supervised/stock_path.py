@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import os
 import time
 from collections import defaultdict, deque
@@ -19,6 +20,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import TaskRevokedError
 from celery.worker import state as worker_state
 from kombu.serialization import prepare_accept_content
+from kombu.utils.imports import symbol_by_name
 
 from celery_platform.transport.envelope import SERVED, dumps
 from celery_platform.worker.doors import PlatformConsumer
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from celery_platform.worker.supervised.slate import Slate
 
 __all__ = ["ChildConsumer", "Hands"]
+
+logger = logging.getLogger("celery_platform.worker")
 
 
 class Hands(BasePool):
@@ -172,14 +176,38 @@ class ChildConsumer(PlatformConsumer):
         """
         try:
             message = HeldMessage(delivery, self.holder, self._accept)
-        except Exception:  # noqa: BLE001 - whatever the bytes break, they are kept and the worker goes on
-            self.holder.reject(delivery)
+        except Exception as error:  # noqa: BLE001 - whatever the bytes break, they are kept and the worker goes on
+            logger.warning("A message of queue %r cannot be read: %s", delivery.queue, error)
+            self.holder.bury(delivery, f"{type(error).__name__}: {error}")
             return
         if message.errors:
             message._reraise_error(self.on_decode_error)  # noqa: SLF001 - as kombu's own consumer does
             return
         self._receive(message)
         self.run_due()
+
+    def request_of(self, delivery: Delivery) -> Any:
+        """
+        Return the request of a call that has run already.
+        """
+        message = HeldMessage(delivery, self.holder, self._accept)
+        task = self.app.tasks[message.headers["task"]]
+        request = symbol_by_name(task.Request)(
+            message,
+            on_ack=message.ack_log_error,
+            on_reject=message.reject_log_error,
+            app=self.app,
+            hostname=self.hostname,
+            eventer=self.event_dispatcher,
+            task=task,
+            connection_errors=self.connection_errors,
+            body=message.body,
+            headers=message.headers,
+            decoded=False,
+            utc=self.app.uses_utc_timezone(),
+        )
+        request.worker_pid = os.getpid()
+        return request
 
     def run_due(self) -> None:
         """

@@ -140,7 +140,7 @@ class Supervisor:
             for child in list(self.children):
                 self.dismiss(child)
         self.wake()
-        while self.children:
+        while self.children and self._thread.is_alive():
             time.sleep(0.01)
         # A broker that is away now gives everything to others when the leases end.
         self._thread.join(timeout=_LAST_WORDS)
@@ -156,7 +156,7 @@ class Supervisor:
             child.send(TERM_SIGNAL)
         self.wake()
         deadline = time.monotonic() + _TERM
-        while self.children and time.monotonic() < deadline:
+        while self.children and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         self.kill()
 
