@@ -138,7 +138,8 @@ class _Counted:
         return self._returned
 
     def _ended(self, outcome: str, family: str, *more: str) -> None:
-        if self._counted:
+        # The result of a process taken for lost may still arrive: its message went back, and its next run counts.
+        if self._counted or self._returned:
             return
         self._counted = True
         counts = self._add(family, *more)
