@@ -4,7 +4,10 @@ Write down who did what by hand: once before it is done, once when it is known w
 
 from __future__ import annotations
 
+import getpass
 import json
+import logging
+import socket
 import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,9 @@ if TYPE_CHECKING:
 
     from celery_platform.stores.base import Journal
 
-__all__ = ["Action", "AuditLog"]
+__all__ = ["Action", "AuditLog", "whoever"]
+
+logger = logging.getLogger("celery_platform.audit")
 
 # A line of a person's doing is small and rare: this is years of them, and a bound all the same.
 LINES = 20_000
@@ -74,17 +79,40 @@ class AuditLog:
         self._write(ended)
         return ended
 
-    def newest(self, limit: int = 100) -> Sequence[Action]:
+    def done(self, action: Action) -> None:
         """
-        Return the newest *limit* actions, each once with what came of it; the newest first.
+        Write down, and log, an action that is over; without an actor, it was the user of this process.
+
+        Raises `StoreError` when the store cannot be reached.
+        """
+        ended = replace(action, actor=action.actor or whoever(), request=uuid.uuid4().hex, outcome="done")
+        logger.info("%s: %s %s: %s", ended.actor, ended.action, ended.target, ended.reason or "no reason given")
+        self._write(ended)
+
+    def newest(self, limit: int = 100, *, about: str = "") -> Sequence[Action]:
+        """
+        Return the newest *limit* actions whose name begins with *about*, the newest first, each once with its outcome.
         """
         found: dict[str, Action] = {}
-        for at, record in self._journal.lines(limit=2 * limit):
+        for at, record in self._journal.lines(limit=LINES if about else 2 * limit):
             fields = json.loads(record)
             action = Action(**{name: value for name, value in fields.items() if name in Action.__slots__})
+            if not action.action.startswith(about):
+                continue
             # The end of an action is newer than its beginning, and says everything that the beginning says.
             found.setdefault(action.request, replace(action, at=at))
         return list(found.values())[:limit]
 
     def _write(self, action: Action) -> None:
         self._journal.write(json.dumps(action.to_json(), default=str).encode(), keep=LINES)
+
+
+def whoever() -> str:
+    """
+    Return who runs this process, as ``user@host``.
+    """
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

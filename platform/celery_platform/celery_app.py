@@ -14,14 +14,13 @@ from kombu.utils.json import register_type
 
 from celery_platform.audit import AuditLog
 from celery_platform.dead_letters import DeadLetters
-from celery_platform.dead_letters.audit import Audit
 from celery_platform.errors import ConfigurationError
 from celery_platform.guards.board import Board
 from celery_platform.routing import Router
 from celery_platform.settings import REDIS_SCHEMES, Settings
 from celery_platform.stores.base import Bounds
 from celery_platform.stores.keys import Keys
-from celery_platform.stores.redis import RedisLedger, RedisStore
+from celery_platform.stores.redis import RedisStore
 from celery_platform.stores.redis_graves import RedisGraves
 from celery_platform.stores.redis_guards import RedisGuards
 
@@ -150,7 +149,7 @@ class Platform:
             RedisGraves(self.state),
             ttl=settings.dead_letter_ttl,
             bounds=Bounds(settings.dead_letter_count, settings.dead_letter_bytes, settings.dead_letter_total_bytes),
-            audit=Audit(RedisLedger(self.state, self.keys.of_dead("audit"))),
+            audit=self.audit,
         )
 
     @cached_property

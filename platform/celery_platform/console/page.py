@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -111,7 +112,7 @@ class Deed:
     payloads: bool = False
 
 
-class Page(Gate, BaseHandler):
+class Page(Gate, BaseHandler, ABC):
     """
     One page under /platform/ and its twin under /api/platform/.
 
@@ -133,11 +134,11 @@ class Page(Gate, BaseHandler):
         """
         self.as_json = as_json
 
+    @abstractmethod
     def look(self, *path: str) -> dict[str, Any]:
         """
         Return what the page shows, as JSON values; `tornado.web.HTTPError` says that it is not there.
         """
-        raise NotImplementedError
 
     def observed(self, *path: str) -> dict[str, Any]:
         """

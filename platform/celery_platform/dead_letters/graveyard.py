@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from celery_platform import events
+from celery_platform.audit import Action
 from celery_platform.clock import SYSTEM
 from celery_platform.dead_letters.editing import changed
 from celery_platform.dead_letters.exchange import line_of, read
@@ -23,8 +24,8 @@ from celery_platform.stores.base import UNBOUNDED, Bounds, Grave, GroupRow, Inqu
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from celery_platform.audit import AuditLog
     from celery_platform.clock import Clock
-    from celery_platform.dead_letters.audit import Audit
     from celery_platform.stores.base import Graves
 
 __all__ = ["DeadLetters"]
@@ -34,6 +35,8 @@ logger = logging.getLogger("celery_platform.dead_letters")
 _PAGE = 200
 _EVERYTHING = 10_000_000
 _ALL = Selection()
+# How the names of these actions begin in the audit log, which others write in, too.
+_AUDITED = "dead "
 
 
 class DeadLetters:
@@ -52,7 +55,7 @@ class DeadLetters:
         ttl: float,
         clock: Clock = SYSTEM,
         bounds: Bounds = UNBOUNDED,
-        audit: Audit | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         self.graves = graves
         self._ttl = ttl
@@ -213,7 +216,18 @@ class DeadLetters:
         """
         Return who changed what, the last first: ``at``, ``actor``, ``action``, ``what``, ``count``, ``because``.
         """
-        return self._audit.read(limit) if self._audit is not None else []
+        found = self._audit.newest(limit, about=_AUDITED) if self._audit is not None else ()
+        return [
+            {
+                "at": action.at,
+                "actor": action.actor,
+                "action": action.action.removeprefix(_AUDITED),
+                "what": action.target,
+                "count": action.after,
+                "because": action.reason,
+            }
+            for action in found
+        ]
 
     def _read(self, where: Selection) -> Iterator[DeadLetter]:
         ids = where.ids or self.graves.ids(_inquiry(where), limit=_EVERYTHING)
@@ -230,7 +244,9 @@ class DeadLetters:
         Write a line of the audit.
         """
         if self._audit is not None:
-            self._audit.write(action=action, what=what, count=count, actor=actor, because=because)
+            self._audit.done(
+                Action(actor=actor, role="", action=_AUDITED + action, target=what, reason=because, after=count)
+            )
 
     def _emit(self, letter: DeadLetter, event: Any, **facts: Any) -> None:
         if events.listening():

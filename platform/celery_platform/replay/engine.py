@@ -10,8 +10,8 @@ import uuid
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from celery_platform.audit import whoever
 from celery_platform.clock import SYSTEM
-from celery_platform.dead_letters.audit import whoever
 from celery_platform.dead_letters.selection import Selection
 from celery_platform.errors import DeadLetterError
 from celery_platform.replay.patching import patched

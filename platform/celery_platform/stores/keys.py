@@ -13,11 +13,9 @@ key                           type    owner                            lifetime
 ``{ns}:dead:group:<group>``   hash    nobody                           twice the retention of its last letter
 ``{ns}:dead:replayed``        zset    the same                         the newest ten thousand, for lineage
 ``{ns}:dead:truncated``       hash    nobody                           none: as many fields as tasks cut short
-``{ns}:dead:audit``           list    whoever removes or replays       the newest thousand lines
 ``{ns}:dead:replay:<name>``   hash    one replay                       thirty days
 ``{ns}:dead:ends:<name>``     hash    the calls of one replay          a day after the last end
-``{ns}:books``                hash    `books`, and burials             none: a few fields a queue
-``{ns}:fleet``                hash    `worker.announcement`            an entry until its worker is silent for a day
+``{ns}:books``                hash    burials and replays              none: a few fields a queue
 ``{ns}:beat:lease``           string  `beat.lease.RedisLease`          ``lease.TTL``, renewed by the leader
 ``{ns}:beat:fence``           string  `beat.lease.RedisLease`          none: one number that grows
 ``{ns}:beat:claim:<id>``      string  `beat.runs`                      seven days after it was last asked for
@@ -66,13 +64,6 @@ class Keys:
         Return the counters of all queues.
         """
         return f"{{{self.namespace}}}:books"
-
-    @property
-    def fleet(self) -> str:
-        """
-        Return what each worker has said of itself.
-        """
-        return f"{{{self.namespace}}}:fleet"
 
     @property
     def audit(self) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from celery_platform.stores.keys import Keys
 
-__all__ = ["RedisLedger", "RedisStore", "connect", "told"]
+__all__ = ["RedisStore", "connect", "told"]
 
 _TIMEOUT = 5.0
 
@@ -107,34 +107,3 @@ def told() -> Iterator[None]:
         raise StoreError(
             f"The state store did not answer: {error}. Check PLATFORM_STATE_URL and that the server is up."
         ) from error
-
-
-class RedisLedger:
-    """The newest *most* lines under *key*."""
-
-    def __init__(self, store: RedisStore, key: str, most: int = 1000) -> None:
-        self._store = store
-        self._key = key
-        self._most = most
-
-    def push(self, line: str) -> None:
-        """
-        Keep *line* in front of all others.
-
-        Raises `StoreError` when the store cannot be reached.
-        """
-        with told():
-            pipe = self._store.client.pipeline(transaction=True)
-            pipe.lpush(self._key, line)
-            pipe.ltrim(self._key, 0, self._most - 1)
-            pipe.execute()
-
-    def lines(self, limit: int) -> list[str]:
-        """
-        Return the last lines, at most *limit*.
-
-        Raises `StoreError` when the store cannot be reached.
-        """
-        with told():
-            found: Any = self._store.client.lrange(self._key, 0, limit - 1)
-            return [line.decode() for line in found]

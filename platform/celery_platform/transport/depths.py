@@ -4,6 +4,7 @@ Measure queues: how deep, how old, who consumes; a handful of commands however m
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,16 +59,16 @@ class Backlog:
     casualties: int | None = None
 
 
-class Depths:
+class Depths(ABC):
     """Who can measure the queues of one broker."""
 
+    @abstractmethod
     def read(self, queues: Sequence[str]) -> Backlog:
         """
         Measure *queues*, in their order.
 
         Raises `StoreError`, or an error of the connection, when the broker cannot be reached.
         """
-        raise NotImplementedError
 
 
 class RedisDepths(Depths):

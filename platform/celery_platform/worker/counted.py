@@ -54,6 +54,7 @@ class _Counted:
     _delivery_info: dict[str, Any]
     _counted = False
     _returned = False
+    _succeeded = False
     _ran: float | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -91,6 +92,8 @@ class _Counted:
         super().on_failure(exc_info, send_failed_event, return_ok)  # type: ignore[misc]
         error = exc_info.exception
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+        if self._succeeded:
+            self.succeeded()
         if self._counted or self._given_back():
             return
         match error:
@@ -131,6 +134,12 @@ class _Counted:
         Count a call that ended with a value.
         """
         self._ended("succeeded", "celery_task_succeeded")
+
+    def _success_was_stored(self) -> Any:
+        # Celery asks it of a lost process, and acknowledges the call as a success if it says so.
+        stored = super()._success_was_stored()  # type: ignore[misc]
+        self._succeeded = bool(stored)
+        return stored
 
     def _given_back(self) -> bool:
         if self._returned and not self._counted:
